@@ -1,0 +1,62 @@
+"""Our load generator beside mqload, one written in C, on the same mosquitto: are both limited by the broker alone?
+
+mqload is not part of this repository; its source is named on the command line and compiled into a temporary directory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.brokers import LOAD_CORE, NotAvailable, child_conditions, running
+from benchmarks.load import LoadSpec
+from benchmarks.rows import MOSQUITTO, PAIRS
+from benchmarks.runner import LOAD_TIMEOUT, Plan, RowFailed, start_load
+
+TOPIC = "bench/mqs{j}/t"  # mqload's own client ids, so that both send frames of the same size
+
+
+def compare(source: Path, plan: Plan, show: Callable[[str], None]) -> None:
+    """Print both generators' messages/s for the pairs of each QoS. Raises NotAvailable or RowFailed."""
+    with tempfile.TemporaryDirectory(prefix="p2pmqtt-mqload-") as directory:
+        program = Path(directory) / "mqload"
+        built = subprocess.run(["gcc", "-O2", "-o", program, source], capture_output=True, text=True, check=False)
+        if built.returncode:
+            raise NotAvailable(f"gcc could not compile {source}: {built.stderr.strip()[-300:]}")
+        show(f"{'pairs':<8}{'benchmarks.load':>18}{'mqload':>12}{'ratio':>8}   (messages/s through mosquitto)")
+        for qos in (0, 1, 2):
+            ours, theirs = _compare_one(program, qos, plan)
+            show(f"{f'QoS {qos}':<8}{ours:>18,.0f}{theirs:>12,.0f}{ours / theirs:>8.2f}")
+
+
+def _compare_one(program: Path, qos: int, plan: Plan) -> tuple[float, float]:
+    load = plan.apply(dataclasses.replace(PAIRS, qos=qos, topic=TOPIC, subscribe=TOPIC))
+    ours, theirs = [], []
+    for _ in range(plan.runs):
+        with running(MOSQUITTO) as broker:
+            spec = dataclasses.replace(load, port=broker.port, pid=broker.pid)
+            ours.append(start_load(spec)["delivered_per_s"])
+        with running(MOSQUITTO) as broker:
+            theirs.append(_mqload(program, load, broker.port))
+    return statistics.median(ours), statistics.median(theirs)
+
+
+def _mqload(program: Path, load: LoadSpec, port: int) -> float:
+    topic = TOPIC.format(j="%d")
+    options = {
+        "--port": port, "--pubs": load.publishers, "--subs": load.subscribers, "--topic": topic, "--sub": topic,
+        "--qos": load.qos, "--size": load.size, "--window": load.window, "--time": load.time, "--warm": load.warm,
+    }  # fmt: skip
+    command = [str(program)]
+    for name, value in options.items():
+        command += [name, str(value)]
+    with child_conditions(LOAD_CORE):
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LOAD_TIMEOUT)
+    if done.returncode:
+        raise RowFailed(done.stderr.strip()[-300:])
+    return float(json.loads(done.stdout)["delivered_per_s"])

@@ -1,0 +1,6 @@
+// aedes with its defaults on one port of the loopback interface: node aedes.js PORT
+import { createServer } from 'node:net'
+import { Aedes } from 'aedes'
+
+const broker = await Aedes.createBroker()
+createServer({ noDelay: true }, broker.handle).listen(Number(process.argv[2]), '127.0.0.1')

@@ -1,0 +1,252 @@
+"""PacketReader: where it stops, what it keeps, when it refuses, and what that costs."""
+
+import pytest
+
+from tests.wire import FROM_CLIENT, VECTORS, comparable, read_all
+from twisted_p2pmqtt.codec.decode import Packet
+from twisted_p2pmqtt.codec.errors import MalformedPacket, PacketTooLarge, ProtocolViolation, TopicNameInvalid
+from twisted_p2pmqtt.codec.message import Message
+from twisted_p2pmqtt.codec.packets import Connect, Pingreq, Subscribe
+from twisted_p2pmqtt.codec.primitives import encode_varint
+from twisted_p2pmqtt.codec.reader import PacketReader
+
+CONNECT = bytes.fromhex("10 0e 0004 4d515454 04 02 003c 0002 6331")
+SUBSCRIBE = bytes.fromhex("82 08 000a 0003 612f62 01")
+PING = b"\xc0\0"
+PUBLISH_X = bytes.fromhex("30 06 0003 612f62 78")
+
+
+def kinds(packets: list[Packet]) -> list[type]:
+    return [type(packet) for packet in packets]
+
+
+def halted(reader: PacketReader) -> bool:
+    """A function, or mypy takes the attribute for constant."""
+    return reader.is_halted
+
+
+def publish(size: int) -> bytes:
+    """A QoS 0 PUBLISH to ``a`` with this many bytes of payload."""
+    return b"\x30" + encode_varint(3 + size) + b"\0\1a" + bytes(size)
+
+
+# Behind a CONNECT
+
+
+def test_it_stops_behind_a_connect() -> None:
+    reader = PacketReader()
+    assert kinds(reader.feed(CONNECT + SUBSCRIBE + PING)) == [Connect]
+    assert halted(reader)
+    assert reader.version == 4
+    assert kinds(reader.feed(b"")) == [Subscribe, Pingreq]
+    assert not halted(reader)
+    assert not reader.has_partial_packet
+
+
+def test_what_follows_a_connect_is_judged_by_the_limit_set_meanwhile() -> None:
+    reader = PacketReader(max_packet_size=64)
+    assert kinds(reader.feed(CONNECT + publish(100) + PING)) == [Connect]
+    reader.max_packet_size = 1000
+    assert kinds(reader.feed(PING)) == [Message, Pingreq, Pingreq]
+    reader.max_packet_size = 64
+    assert reader.feed(publish(100)) == []
+    assert isinstance(reader.error, PacketTooLarge)
+
+
+def test_a_connect_alone_leaves_nothing() -> None:
+    reader = PacketReader()
+    assert kinds(reader.feed(CONNECT)) == [Connect]
+    assert halted(reader)
+    assert not reader.has_partial_packet
+    assert reader.feed(b"") == []
+    assert not halted(reader)
+    assert kinds(reader.feed(PING)) == [Pingreq]
+
+
+@pytest.mark.spec("MQTT-3.1.0-1", "MQTT3-3.1.0-1", "MQTT-3.1.0-2", "MQTT3-3.1.0-2")
+def test_connect_comes_first_and_once() -> None:
+    for vector in FROM_CLIENT:
+        reader = PacketReader()
+        if isinstance(vector.packet, Connect):
+            assert kinds(read_all(reader, vector.data)) == [Connect]
+            assert reader.feed(vector.data[:1]) == []  # its first byte is enough
+        else:
+            assert reader.feed(vector.data[:1]) == []
+        assert isinstance(reader.error, ProtocolViolation), vector.name
+
+
+# Holding back
+
+
+def test_what_is_held_is_read_by_the_next_feed() -> None:
+    reader = PacketReader(version=4)
+    reader.hold(PING + SUBSCRIBE[:3])
+    reader.hold(SUBSCRIBE[3:])
+    reader.hold(PUBLISH_X[:4])
+    assert reader.has_partial_packet
+    assert kinds(reader.feed(b"")) == [Pingreq, Subscribe]
+    assert reader.has_partial_packet
+    assert kinds(reader.feed(PUBLISH_X[4:])) == [Message]
+    assert not reader.has_partial_packet
+
+
+def test_holding_within_a_packet() -> None:
+    reader = PacketReader(version=4)
+    assert reader.feed(PUBLISH_X[:3]) == []
+    reader.hold(PUBLISH_X[3:] + PING)
+    assert kinds(reader.feed(PING)) == [Message, Pingreq, Pingreq]
+
+
+# Errors
+
+
+def test_packets_before_an_error_are_given_and_none_after_it() -> None:
+    reader = PacketReader(version=4)
+    assert kinds(reader.feed(PING + PUBLISH_X + b"\xc1\0" + PING)) == [Pingreq, Message]
+    error = reader.error
+    assert isinstance(error, MalformedPacket)
+    assert reader.feed(PING) == []
+    assert reader.error is error
+    assert not reader.has_partial_packet
+
+
+def test_packets_smuggled_in_a_packet_that_may_not_be_so_long() -> None:
+    for outer in (b"\xc0\6", b"\x40\6", b"\xe0\6"):
+        reader = PacketReader(version=4)
+        assert reader.feed(outer + bytes.fromhex("3004 0001 61 78")) == []
+        assert isinstance(reader.error, MalformedPacket)
+
+
+PUBLISH_FIRST = {0x30, 0x31, 0x32, 0x33, 0x34, 0x35, 0x3A, 0x3B, 0x3C, 0x3D}  # no DUP at QoS 0, no QoS 3
+LEGAL_FIRST = {
+    3: PUBLISH_FIRST | {0x40, 0x50, 0x62, 0x6A, 0x70, 0x82, 0x8A, 0xA2, 0xAA, 0xC0, 0xE0},
+    4: PUBLISH_FIRST | {0x40, 0x50, 0x62, 0x70, 0x82, 0xA2, 0xC0, 0xE0},
+    5: PUBLISH_FIRST | {0x40, 0x50, 0x62, 0x70, 0x82, 0xA2, 0xC0, 0xE0, 0xF0},
+    0: {0x10},
+}
+
+
+@pytest.mark.parametrize("version", LEGAL_FIRST)
+def test_an_illegal_first_byte_is_refused_alone(version: int) -> None:
+    legal = set()
+    for first in range(256):
+        reader = PacketReader(version=version)
+        assert reader.feed(bytes((first,))) == []
+        assert reader.has_partial_packet == (reader.error is None)
+        if reader.error is None:
+            legal.add(first)
+    assert legal == LEGAL_FIRST[version]
+
+
+# Sizes
+
+
+@pytest.mark.parametrize("size", [0, 123, 124, 125, 16_379, 16_380, 16_381, 100_000])
+@pytest.mark.spec("MQTT-3.2.2-15")
+def test_the_size_is_judged_at_the_fixed_header(size: int) -> None:
+    data = publish(size)
+    header = data[: -3 - size]
+    for limit, is_legal in ((len(data), True), (len(data) - 1, False)):
+        whole = PacketReader(limit, version=4)
+        assert len(whole.feed(data)) == is_legal
+        by_byte = PacketReader(limit, version=4)
+        for byte in header:
+            assert by_byte.feed(bytes((byte,))) == []
+        at_once = PacketReader(limit, version=4)
+        assert at_once.feed(header) == []
+        for reader in (by_byte, at_once):  # nothing of the body has come, and nothing is kept of what is too large
+            assert reader.has_partial_packet == is_legal
+        for reader in (whole, by_byte, at_once):
+            assert isinstance(reader.error, PacketTooLarge) != is_legal
+
+
+def test_the_size_is_judged_before_connect_too() -> None:
+    reader = PacketReader(64)
+    assert reader.feed(bytes.fromhex("10 ffffff7f")) == []
+    assert isinstance(reader.error, PacketTooLarge)
+    assert not reader.has_partial_packet
+
+
+def test_every_packet_type_is_judged_by_its_size() -> None:
+    for vector in VECTORS:
+        reader = vector.reader(max_packet_size=len(vector.data) - 1)
+        assert reader.feed(vector.data) == [], vector.name
+        assert isinstance(reader.error, PacketTooLarge), vector.name
+
+
+def test_the_largest_packet_there_is_is_waited_for() -> None:
+    reader = PacketReader(version=4)
+    assert reader.feed(bytes.fromhex("30 ffffff7f 0001 61")) == []
+    assert reader.error is None
+    assert reader.has_partial_packet
+    smaller = PacketReader(268_435_459, version=4)
+    assert smaller.feed(bytes.fromhex("30 ffffff7f")) == []
+    assert isinstance(smaller.error, PacketTooLarge)
+
+
+# Costs
+
+
+class CountingReader(PacketReader):
+    """Counts the bytes that are looked at, and those that are kept."""
+
+    __slots__ = ("copied",)
+
+    def __init__(self, version: int) -> None:
+        super().__init__(version=version)
+        self.copied = 0
+
+    def _read(self, data: bytes, packets: list[Packet]) -> None:
+        self.copied += len(data)
+        super()._read(data, packets)
+
+    def _keep(self, rest: bytes, missing: int) -> None:
+        self.copied += len(rest)
+        super()._keep(rest, missing)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64, 1024])
+def test_a_large_packet_in_small_pieces_costs_as_much_as_in_one(chunk: int) -> None:
+    data = publish(50_000)
+    reader = CountingReader(4)
+    packets = [packet for at in range(0, len(data), chunk) for packet in reader.feed(data[at : at + chunk])]
+    assert kinds(packets) == [Message]
+    assert reader.copied < len(data) + 2 * chunk + 20  # read whole once; before, its header and the first chunk only
+
+
+def test_many_small_packets_in_small_pieces_cost_a_few_times_their_length() -> None:
+    data = 500 * PUBLISH_X
+    for chunk in (1, 2, 3, 7, 9, 100):
+        reader = CountingReader(4)
+        packets = [packet for at in range(0, len(data), chunk) for packet in reader.feed(data[at : at + chunk])]
+        assert len(packets) == 500
+        assert reader.copied <= 4 * len(data)
+
+
+def test_a_thousand_packets_in_one_piece_are_looked_at_once() -> None:
+    reader = CountingReader(4)
+    assert len(reader.feed(1000 * PUBLISH_X)) == 1000
+    assert reader.copied == 1000 * len(PUBLISH_X)
+
+
+# Topics
+
+
+def test_known_topics_are_not_checked_again() -> None:
+    sent = bytes.fromhex("30 06 0003 612f2b 78")
+    (packet,) = PacketReader(known_topics={b"a/+"}, version=4).feed(sent)
+    assert isinstance(packet, Message)
+    assert packet.topic == b"a/+"
+    reader = PacketReader(known_topics={b"a/b"}, version=4)
+    assert kinds(reader.feed(PUBLISH_X)) == [Message]
+    assert reader.feed(sent) == []
+    assert isinstance(reader.error, TopicNameInvalid)
+
+
+def test_every_frame_of_a_batch_is_its_own_packet() -> None:
+    wanted = [vector for vector in FROM_CLIENT if vector.version == 4 and not isinstance(vector.packet, Connect)]
+    reader = PacketReader()
+    packets = read_all(reader, CONNECT + b"".join(vector.data for vector in wanted))
+    assert list(map(comparable, packets[1:])) == [comparable(vector.packet) for vector in wanted]
+    assert kinds(packets)[0] is Connect
+    assert reader.error is None

@@ -1,0 +1,124 @@
+"""Message: a decoded PUBLISH and the application message it carries, in one object (section 3.3).
+
+The payload is never copied before it is joined into a socket's write: a message read from the wire keeps its packet,
+and where that packet can go out as it came (QoS 0, the same protocol family, the same topic) it is the frame.  Every
+other form is encoded at most once a variant: ``frame`` for QoS 0, ``halves`` for QoS 1 and 2, where the packet
+identifier of each receiver goes between a head and a tail that all of them share.
+"""
+
+from __future__ import annotations
+
+from twisted_p2pmqtt.codec.primitives import encode_varint
+from twisted_p2pmqtt.codec.properties import NO_PROPERTIES, Properties, encode_property_body
+
+RETAIN, DUP = 0x01, 0x08
+
+
+class Message:
+    """One application message.
+
+    ``topic`` is the name in UTF-8; ``qos``, ``retain`` (0 or ``RETAIN``) and ``dup`` (0 or ``DUP``) are as published,
+    the latter two as bits of the fixed header; ``packet_id`` is the publisher's (0 for QoS 0); ``properties`` the
+    PUBLISH properties as published.  ``expires_at`` is a time on the broker's monotonic clock in seconds, or None.
+    Frames are kept once made, so topic and properties are final by then (``readdress``).
+    """
+
+    __slots__ = (
+        "_body",
+        "_property_body",
+        "_start",
+        "dup",
+        "expires_at",
+        "frame_v3",
+        "frame_v5",
+        "packet_id",
+        "properties",
+        "qos",
+        "retain",
+        "topic",
+    )
+
+    def __init__(
+        self,
+        topic: bytes,
+        body: bytes,
+        start: int = 0,
+        qos: int = 0,
+        retain: int = 0,
+        dup: int = 0,
+        packet_id: int = 0,
+        properties: Properties = NO_PROPERTIES,
+        frame_v3: bytes | None = None,
+        frame_v5: bytes | None = None,
+    ) -> None:
+        """``body[start:]`` is the payload.
+
+        ``frame_v3`` and ``frame_v5`` are given by the reader where a packet may go out as it came.
+        """
+        self.topic = topic
+        self._body = body
+        self._start = start
+        self.qos = qos
+        self.retain = retain
+        self.dup = dup
+        self.packet_id = packet_id
+        self.properties = properties
+        self.frame_v3 = frame_v3
+        self.frame_v5 = frame_v5
+        self.expires_at: float | None = None
+        self._property_body: bytes | None = None
+
+    @property
+    def payload(self) -> bytes:
+        """The application's bytes."""
+        return self._body[self._start :] if self._start else self._body
+
+    @property
+    def size(self) -> int:
+        """Bytes that keeping this message costs: payload and, for one from the wire, its header."""
+        return len(self._body)
+
+    def readdress(self, topic: bytes, properties: Properties, property_body: bytes | None = None) -> None:
+        """Give the message another topic and other properties, before anybody else has seen it.
+
+        ``property_body`` is the encoded form of ``properties`` where the caller has it at hand.
+        """
+        self.topic = topic
+        self.properties = properties
+        self._property_body = property_body
+        self.frame_v3 = self.frame_v5 = None
+
+    def frame(self, version: int) -> bytes:
+        """The whole PUBLISH at QoS 0, not retained, for a 3.x (``version`` 3 or 4) or 5.0 receiver; kept."""
+        if version == 5:
+            if self.frame_v5 is None:
+                self.frame_v5 = b"".join(self.halves(5, 0))
+            return self.frame_v5
+        if self.frame_v3 is None:
+            self.frame_v3 = b"".join(self.halves(4, 0))
+        return self.frame_v3
+
+    def halves(self, version: int, flags: int, extra: bytes = b"") -> tuple[bytes, bytes]:
+        """What stands before and behind the packet identifier, for these header flags (QoS << 1, RETAIN, DUP).
+
+        ``extra`` are encoded properties of this receiver alone (subscription identifiers).  Towards 3.x receivers
+        properties are left out.
+        """
+        if version < 5:
+            return encode_halves(self.topic, self.payload, flags, None)
+        return encode_halves(self.topic, self.payload, flags, self.property_body + extra)
+
+    @property
+    def property_body(self) -> bytes:
+        """The properties encoded for a receiver, without their length; kept."""
+        if self._property_body is None:
+            self._property_body = encode_property_body(self.properties) if self.properties else b""
+        return self._property_body
+
+
+def encode_halves(topic: bytes, payload: bytes, flags: int, properties: bytes | None) -> tuple[bytes, bytes]:
+    """Head and tail of a PUBLISH around its packet identifier; ``properties`` None for 3.x, else encoded, no length."""
+    tail = payload if properties is None else b"%b%b%b" % (encode_varint(len(properties)), properties, payload)
+    remaining = 2 + len(topic) + (2 if flags & 6 else 0) + len(tail)
+    head = b"%c%b%b%b" % (0x30 | flags, encode_varint(remaining), len(topic).to_bytes(2, "big"), topic)
+    return head, tail

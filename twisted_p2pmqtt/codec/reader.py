@@ -1,0 +1,221 @@
+"""PacketReader: a stream of bytes in, packets out; the only parser on the hot path.
+
+A packet's size and first byte are judged as soon as its fixed header is there, before anything of it is kept.  Bytes of
+an unfinished packet wait in one buffer that is looked at again only when the packet is whole, so the cost is linear
+however the stream is cut.  PUBLISH and the four acknowledgements are read in the loop itself, everything else by
+``decode.DECODERS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from twisted_p2pmqtt.codec.constants import MAX_REMAINING_LENGTH, PacketType
+from twisted_p2pmqtt.codec.decode import (
+    ACKNOWLEDGEMENTS,
+    DECODERS,
+    FLAGS_ARE_LEGAL,
+    PUBLISH_BYTES,
+    RESENT_BYTES_V31,
+    Packet,
+    decode_connect,
+    sniff_version,
+)
+from twisted_p2pmqtt.codec.errors import MalformedPacket, MQTTError, PacketTooLarge, ProtocolViolation
+from twisted_p2pmqtt.codec.message import Message
+from twisted_p2pmqtt.codec.packets import Connect
+from twisted_p2pmqtt.codec.properties import NO_PROPERTIES, Properties, decode_properties
+from twisted_p2pmqtt.codec.topics import check_response_topic, check_topic_name
+
+_CONNECT_BYTE = PacketType.CONNECT << 4
+_ONLY_FROM_SERVER = (PacketType.CONNACK, PacketType.SUBACK, PacketType.UNSUBACK, PacketType.PINGRESP)
+_ONLY_FROM_CLIENT = (PacketType.CONNECT, PacketType.SUBSCRIBE, PacketType.UNSUBSCRIBE, PacketType.PINGREQ)
+
+
+class PacketReader:
+    """Bytes from one peer to packets.
+
+    Until a CONNECT is read nothing else is accepted; then ``feed`` stops, so that whoever judges the CONNECT can set
+    ``max_packet_size`` and call ``feed`` again for what came behind it.  ``version`` may be given where the CONNECT
+    went the other way (``from_server=True``: a client reading a server's packets).
+
+    ``known_topics`` holds topic names (bytes) that were checked before; those are not checked again.
+    """
+
+    __slots__ = ("_buffer", "_from_server", "_known_topics", "_missing", "error", "is_halted", "max_packet_size", "version")
+
+    def __init__(
+        self,
+        max_packet_size: int = MAX_REMAINING_LENGTH + 5,
+        known_topics: Container[bytes] = (),
+        version: int = 0,
+        from_server: bool = False,
+    ) -> None:
+        self.max_packet_size = max_packet_size
+        self.version = version
+        self.error: MQTTError | None = None
+        self.is_halted = False  # behind a CONNECT: what follows waits for the next feed
+        self._known_topics = known_topics
+        self._from_server = from_server
+        self._buffer: bytearray | None = None
+        self._missing = 0
+
+    @property
+    def has_partial_packet(self) -> bool:
+        """Does the beginning of a packet wait for the rest?"""
+        return self._buffer is not None
+
+    def feed(self, data: bytes) -> list[Packet]:
+        """The packets that ``data`` completes, in order.
+
+        What follows an illegal packet is never read: the error is in ``error``, the packets before it are returned,
+        and so nothing here raises.
+        """
+        if self._buffer is not None:
+            self._buffer += data
+            if len(data) < self._missing:
+                self._missing -= len(data)
+                return []
+            data = bytes(self._buffer)
+            self._buffer = None
+        packets: list[Packet] = []
+        self.is_halted = False
+        if self.error is None:
+            try:
+                self._read(data, packets)
+            except MQTTError as error:
+                self.error = error
+        return packets
+
+    def hold(self, data: bytes) -> None:
+        """Take bytes in without reading them yet; the next ``feed`` does."""
+        if self._buffer is None:
+            self._buffer = bytearray()
+        self._buffer += data
+        self._missing = 0
+
+    def _connect(self, body: bytes) -> Connect:
+        self.version = sniff_version(body)  # a refusal too is worded in the client's version
+        connect = decode_connect(body, 0)
+        self.version = connect.version
+        return connect
+
+    def _keep(self, rest: bytes, missing: int) -> None:
+        if rest:
+            self._buffer = bytearray(rest)
+            self._missing = missing
+
+    def _read(self, data: bytes, packets: list[Packet]) -> None:  # noqa: C901  # the hot loop: no calls for PUBLISH
+        pos, size = 0, len(data)
+        version, limit, known_topics = self.version, self.max_packet_size, self._known_topics
+        append = packets.append
+        while pos < size:
+            first = data[pos]
+            at = pos + 2
+            if at > size:
+                self._check_first_byte(first)
+                self._keep(data[pos:], 1)
+                return
+            remaining = data[pos + 1]
+            if remaining > 127:
+                remaining, at = self._long_remaining(data, pos, size)
+                if remaining < 0:
+                    self._keep(data[pos:], 1)
+                    return
+            end = at + remaining
+            if end - pos > limit:
+                self._check_first_byte(first)
+                raise PacketTooLarge("packet is larger than the maximum packet size")  # [MQTT-3.2.2-15] [MQTT-3.1.2-24]
+            if end > size:
+                self._check_first_byte(first)
+                self._keep(data[pos:], end - size)
+                return
+
+            if first in PUBLISH_BYTES and version:
+                body = at + 2
+                if body > end:
+                    raise MalformedPacket("PUBLISH without a topic")  # [MQTT-3.3.2-1] [MQTT3-3.3.2-1]
+                body += data[at] << 8 | data[at + 1]
+                if body > end:
+                    raise MalformedPacket("topic is longer than its packet")
+                topic = data[at + 2 : body]
+                if first & 0x06:
+                    if body + 2 > end:
+                        raise MalformedPacket("PUBLISH without a packet identifier")
+                    packet_id = data[body] << 8 | data[body + 1]
+                    if not packet_id:  # [MQTT-2.2.1-3] [MQTT3-2.3.1-1]
+                        raise ProtocolViolation("packet identifier is zero")
+                    body += 2
+                else:  # [MQTT-2.2.1-2] [MQTT3-2.3.1-5]
+                    packet_id = 0
+                properties = NO_PROPERTIES
+                if version == 5:
+                    if body < end and not data[body]:
+                        body += 1
+                    else:
+                        properties, body = decode_properties(data, body, end, 3)
+                        self._check_publish_properties(properties)
+                if topic not in known_topics:
+                    if topic or "topic_alias" not in properties:
+                        if not topic and version == 5:  # 3.3.2.1; in 3.x it is a topic name like any other
+                            raise ProtocolViolation("PUBLISH with neither a topic nor a topic alias")
+                        check_topic_name(topic)
+                packet = data[pos:end]
+                if first != 0x30 or properties:
+                    append(
+                        Message(topic, packet, body - pos, first >> 1 & 3, first & 1, first & 8, packet_id, properties)
+                    )
+                elif version == 5:
+                    append(Message(topic, packet, body - pos, 0, 0, 0, 0, NO_PROPERTIES, None, packet))
+                else:
+                    append(Message(topic, packet, body - pos, 0, 0, 0, 0, NO_PROPERTIES, packet))
+            elif remaining == 2 and first in ACKNOWLEDGEMENTS and version:
+                packet_id = data[at] << 8 | data[at + 1]
+                if not packet_id:
+                    raise ProtocolViolation("packet identifier is zero")
+                append(ACKNOWLEDGEMENTS[first](packet_id))
+            else:
+                self._check_first_byte(first)
+                if first == _CONNECT_BYTE:
+                    packets.append(self._connect(data[at:end]))
+                    self.is_halted = True
+                    self._keep(data[end:], 0)
+                    return
+                append(DECODERS[first >> 4](data[at:end], version))
+            pos = end
+
+    def _long_remaining(self, data: bytes, pos: int, size: int) -> tuple[int, int]:
+        """A remaining length of two to four bytes and where the packet goes on; -1 where the rest is still to come."""
+        value = shift = 0
+        for at in range(pos + 1, min(pos + 5, size)):
+            byte = data[at]
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                if not byte:  # [MQTT-1.5.5-1]
+                    self._check_first_byte(data[pos])
+                    raise MalformedPacket("remaining length is not in its shortest form")
+                return value, at + 1
+            shift += 7
+        self._check_first_byte(data[pos])
+        if size >= pos + 5:
+            raise MalformedPacket("remaining length is longer than four bytes")
+        return -1, 0
+
+    def _check_first_byte(self, first: int) -> None:
+        if not FLAGS_ARE_LEGAL[first] and (self.version != 3 or first not in RESENT_BYTES_V31):  # [MQTT3-2.2.2-2]
+            raise MalformedPacket("packet type or its flags are not legal")
+        if first >> 4 in (_ONLY_FROM_CLIENT if self._from_server else _ONLY_FROM_SERVER):
+            raise ProtocolViolation("this packet goes the other way only")
+        if first == _CONNECT_BYTE:
+            if self.version:  # [MQTT-3.1.0-2] [MQTT3-3.1.0-2]
+                raise ProtocolViolation("a second CONNECT")
+        elif not self.version:  # [MQTT-3.1.0-1] [MQTT3-3.1.0-1]
+            raise ProtocolViolation("the first packet is not CONNECT")
+        if first == 0xF0 and self.version != 5:
+            raise MalformedPacket("AUTH before MQTT 5.0")
+
+    def _check_publish_properties(self, properties: Properties) -> None:
+        if not self._from_server and "subscription_identifiers" in properties:  # [MQTT-3.3.4-6]
+            raise ProtocolViolation("a client sent a subscription identifier in PUBLISH")
+        if "response_topic" in properties:
+            check_response_topic(properties["response_topic"])

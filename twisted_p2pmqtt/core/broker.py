@@ -1,0 +1,404 @@
+"""Broker: the rules of publishing and subscribing, and the facade that everything outside the core talks to.
+
+The way of a message is ``publish``: one lookup of its route, the right to use it, then either the one session that a
+P2P topic names or every subscriber in the route's plan.  What is written waits in the touched connections' sinks until
+``flush``, once a reactor turn.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from twisted_p2pmqtt.codec.constants import ReasonCode
+from twisted_p2pmqtt.codec.errors import TopicNameInvalid
+from twisted_p2pmqtt.codec.message import Message
+from twisted_p2pmqtt.codec.properties import Properties
+from twisted_p2pmqtt.codec.topics import check_topic_name
+from twisted_p2pmqtt.core.commits import Commits
+from twisted_p2pmqtt.core.delivery import (
+    ACCEPTED,
+    DENIED,
+    NO_SUBSCRIBERS,
+    ONLINE,
+    QUEUED,
+    QUOTA_EXCEEDED,
+    STORE_UNAVAILABLE,
+    TOPIC_INVALID,
+    Delivery,
+    Outcome,
+)
+from twisted_p2pmqtt.core.endpoints import Endpoint, register_endpoint
+from twisted_p2pmqtt.core.guard import Guard
+from twisted_p2pmqtt.core.info import SessionInfo, describe
+from twisted_p2pmqtt.core.limits import Limits, P2POptions
+from twisted_p2pmqtt.core.local import LocalClient, LocalSubscription, SendResult
+from twisted_p2pmqtt.core.observers import Observers
+from twisted_p2pmqtt.core.p2p import P2PAddress, PrefixP2PRouter
+from twisted_p2pmqtt.core.p2p_delivery import P2PDelivery
+from twisted_p2pmqtt.core.registry import SessionRegistry
+from twisted_p2pmqtt.core.replay import Replay
+from twisted_p2pmqtt.core.retained import RetainedMessages
+from twisted_p2pmqtt.core.routes import Match, Plan, Route, RouteTable, encode_identifiers
+from twisted_p2pmqtt.core.session import Session
+from twisted_p2pmqtt.core.stats import Stats
+from twisted_p2pmqtt.core.subscriber import Subscriber
+from twisted_p2pmqtt.core.subscriptions import SharedGroup, Subscription, SubscriptionTree
+from twisted_p2pmqtt.core.timers import TimerWheel
+from twisted_p2pmqtt.interfaces import IBroker, IBrokerObserver, IP2PRouter, IStore, MalformedP2PTopic
+
+if TYPE_CHECKING:
+    from twisted_p2pmqtt.core.publisher import Publisher
+
+FLUSH_EVERY = 1_048_576
+"""Bytes that may be taken in between two flushes, so that one turn's output stays bounded."""
+
+
+@implementer(IBroker)
+class Broker:
+    """One broker: sessions, subscriptions, retained messages, and the ways between them.
+
+    ``clock`` is asked only for ``callLater(0)``; time is ``monotonic()`` in seconds, and ``wall()`` in seconds since
+    the epoch for what is stored.  ``store`` is an ``IStore``; ``router`` an ``IP2PRouter``, the prefix form unless told.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        store: IStore,
+        router: IP2PRouter | None = None,
+        limits: Limits | None = None,
+        p2p: P2POptions | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.p2p = P2PDelivery(self, p2p or P2POptions())
+        self.router = router if router is not None else PrefixP2PRouter()
+        self.store = store
+        self.wall = wall
+        self.stats = Stats()
+        self.wheel = TimerWheel(monotonic, self._timer_failed)
+        self.guard = Guard(self.stats, self.wheel)
+        self.observers = Observers(self.guard)
+        self.tree = SubscriptionTree()
+        self.routes = RouteTable(self._build_route, self.tree)
+        self.retained = RetainedMessages(self.limits.max_retained_messages, self.limits.max_retained_bytes)
+        self.registry = SessionRegistry(self)
+        self.sessions = self.registry.sessions
+        self.endpoints: dict[str, Endpoint] = {}
+        self.commits = Commits(self)
+        self.touched: list[Any] = []
+        self.clock = clock
+        self._flush_call: Any = None
+        self._taken_in = 0
+        self.is_stopping = False  # sessions that survive keep their wills; no connection's end publishes one
+        self.local = LocalClient(self)
+
+    # --- publishing ----------------------------------------------------------------------------------------------
+
+    def publish_message(self, message: Message, publisher: Publisher) -> Outcome:
+        """Route one message; the outcome is what its publisher is told.  Raises ``MQTTError`` for an illegal topic."""
+        route = self.routes[message.topic]
+        self.stats.messages_received += 1
+        if route.refusal is not None and not (publisher.is_local and route.is_reserved):
+            return self._refuse(route, route.refusal)
+        if publisher.avatar is not None and not publisher.may_use(route):
+            return self._refuse(route, DENIED)
+        if route.address is not None:
+            outcome = self.p2p.publish(route, message, publisher)
+            if self.observers:
+                self.observers.published(publisher, message, is_p2p=True)
+            return outcome
+        if message.qos and not self.store.available:
+            return STORE_UNAVAILABLE
+        if message.retain and not self._retain(route, message):
+            return QUOTA_EXCEEDED
+        plan = route.plan or self.routes.plan(route)
+        if self.observers:
+            self.observers.published(publisher, message, is_p2p=False)
+        if message.qos or plan.special or plan.groups:
+            return self._fan_out(plan, message, publisher)
+        if not plan.plain:
+            return NO_SUBSCRIBERS
+        self._fan_out_qos0(plan.plain, message)
+        return ACCEPTED
+
+    def _fan_out_qos0(self, subscribers: list[Subscriber], message: Message) -> None:
+        touched = self.touched
+        shared: Delivery | None = None
+        for subscriber in subscribers:
+            encoding = subscriber.encoding
+            if encoding == 4:
+                frame = message.frame_v3 or message.frame(4)
+            elif encoding == 5:
+                frame = message.frame_v5 or message.frame(5)
+            else:
+                shared = shared or Delivery(message, 0)
+                subscriber.deliver(shared)
+                continue
+            sink = subscriber.sink
+            if not sink:
+                touched.append(subscriber.connection)
+            sink.append(frame)
+
+    def _fan_out(self, plan: Plan, message: Message, publisher: Publisher) -> Outcome:
+        """Every QoS and option; QUOTA_EXCEEDED or STORE_UNAVAILABLE only where nobody could take the message."""
+        if plan.is_empty:
+            return NO_SUBSCRIBERS
+        taken = refusal = None
+        if message.qos:
+            self._fan_out_qos0(plan.by_qos[0], message)
+            for qos in (1, 2):
+                subscribers = plan.by_qos[qos]
+                if subscribers:
+                    delivery = Delivery(message, min(qos, message.qos))  # [MQTT-3.8.4-8] [MQTT3-3.8.4-6]
+                    for subscriber in subscribers:
+                        outcome = subscriber.deliver(delivery)
+                        if outcome is ONLINE or outcome is QUEUED:
+                            taken = outcome
+                        else:
+                            refusal = outcome
+            taken = taken or (plan.by_qos[0] or None)
+        elif plan.plain:
+            self._fan_out_qos0(plan.plain, message)
+            taken = ACCEPTED
+        for match in plan.special:
+            outcome = self._deliver_match(match, message, publisher)
+            taken, refusal = (outcome, refusal) if outcome.reason_code < 0x80 else (taken, outcome)
+        for group in plan.groups:
+            outcome = self.deliver_shared(group, message)
+            if outcome is not None:
+                taken, refusal = (outcome, refusal) if outcome.reason_code < 0x80 else (taken, outcome)
+        if refusal is STORE_UNAVAILABLE or (refusal is not None and taken is None):
+            return refusal
+        return ACCEPTED if taken is not None else NO_SUBSCRIBERS
+
+    def _deliver_match(self, match: Match, message: Message, publisher: Publisher) -> Outcome:
+        if match.subscriber.client_id == publisher.client_id:
+            heard = match.without_local()  # [MQTT-3.8.3-3]
+            if heard is None:
+                return NO_SUBSCRIBERS
+            match = heard
+        retain = message.retain if match.retain_as_published else 0  # [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+        return match.subscriber.deliver(Delivery(message, min(match.qos, message.qos), retain, match.extra))
+
+    def deliver_shared(self, group: SharedGroup, message: Message) -> Outcome | None:
+        """To one member of the group; None where no member may have it."""
+        topic = message.topic.decode()
+        chosen = group.choose(lambda subscriber: subscriber.may_receive(topic))
+        if chosen is None:
+            return None
+        subscriber, subscription = chosen
+        retain = message.retain if subscription.retain_as_published else 0
+        delivery = Delivery(message, min(subscription.qos, message.qos), retain, encode_identifiers([subscription]))
+        delivery.group = group
+        return subscriber.deliver(delivery)
+
+    def _refuse(self, route: Route, outcome: Outcome) -> Outcome:
+        stats = self.stats
+        if route.is_malformed:
+            stats.p2p_dropped_malformed += 1
+        elif route.address is not None:
+            stats.p2p_dropped_denied += 1
+        else:
+            stats.dropped_not_authorized += 1
+        return outcome
+
+    def _build_route(self, topic: bytes) -> Route:
+        if len(topic) > self.limits.max_topic_bytes or topic.count(b"/") >= self.limits.max_topic_levels:
+            raise TopicNameInvalid("topic name is longer or deeper than this server allows")
+        route = Route(topic, check_topic_name(topic))
+        try:
+            address = self.router.resolve(route.name)
+        except MalformedP2PTopic:
+            if self.p2p.options.on_malformed == "reject":
+                route.is_malformed = True
+                route.refusal = TOPIC_INVALID
+            return route
+        except Exception:
+            self.guard.report("P2P router")
+            route.refusal = DENIED
+            return route
+        if address is None:
+            route.refusal = DENIED if route.is_reserved else None  # clients do not publish to $-topics
+            return route
+        if isinstance(address, P2PAddress):
+            route.address = address
+            route.target_topic = address.topic.encode()
+        else:
+            self.guard.reject("P2P router", address, "P2PAddress or None")
+            route.refusal = DENIED
+        return route
+
+    # --- retained messages ---------------------------------------------------------------------------------------
+
+    def _retain(self, route: Route, message: Message) -> bool:
+        """Store or clear the topic's retained message; False where there is no room."""
+        if not message.payload:  # [MQTT-3.3.1-6] [MQTT-3.3.1-7] [MQTT3-3.3.1-10] [MQTT3-3.3.1-11]
+            if self.retained.remove(route.name) and self.store.durable:
+                self.store.unretain(route.name)
+            return True
+        if not self.retained.put(route.name, message):
+            self.stats.dropped_queue_full += 1
+            return False
+        if self.store.durable:
+            self.store.retain(route.name, message)
+        if message.expires_at is not None:
+            self.wheel.after(message.expires_at - self.wheel.now, self._expire_retained, route.name, message)
+        return True
+
+    def _expire_retained(self, topic: str, message: Message) -> None:
+        if self.retained.get(topic, float("-inf")) is message:
+            self.retained.remove(topic)
+            if self.store.durable:
+                self.store.unretain(topic)
+
+    def replay(self, subscriber: Subscriber, subscription: Subscription, topic_filter: str) -> None:
+        """Send the subscriber the retained messages that the filter (without share name) matches."""
+        topics = self.retained.matching(topic_filter)
+        if not topics:
+            return
+        replay = subscriber.replay
+        if replay is None:
+            replay = subscriber.replay = Replay(self, subscriber)
+        replay.add(subscription, topics)
+        self.run_replay(subscriber)
+
+    def schedule_replay(self, subscriber: Subscriber) -> None:
+        """Go on with the subscriber's replay in the next turn."""
+        replay = subscriber.replay
+        if replay is not None and not replay.is_scheduled:
+            replay.is_scheduled = True
+            self.clock.callLater(0, self.run_replay, subscriber)
+
+    def run_replay(self, subscriber: Subscriber) -> None:
+        """One slice of it."""
+        replay = subscriber.replay
+        if replay is not None:
+            replay.is_scheduled = False
+            if replay.run():
+                subscriber.replay = None
+            self.schedule_flush()
+
+    # --- subscriptions -------------------------------------------------------------------------------------------
+
+    def subscribe_filter(self, subscriber: Subscriber, subscription: Subscription) -> bool:
+        """Add or replace a subscription whose filter was checked; True if it is new."""
+        is_new = self.tree.add(subscriber, subscription)
+        self.routes.invalidate(subscription.matched_filter)
+        return is_new
+
+    def unsubscribe_filter(self, subscriber: Subscriber, subscription: Subscription) -> None:
+        """Take a subscription out."""
+        self.tree.remove(subscriber, subscription.topic_filter)
+        self.routes.invalidate(subscription.matched_filter)
+
+    def forget_routes(self) -> None:
+        """Ask router and rights again for every topic: their rules have changed."""
+        self.routes.forget()
+        for session in self.sessions.values():
+            session.rights = None
+
+    # --- from Python, inside the same process --------------------------------------------------------------------
+
+    def publish(
+        self, topic: str, payload: bytes, qos: int = 0, retain: bool = False, properties: Properties | None = None
+    ) -> Deferred[int]:
+        """Publish as the broker itself; a Deferred of the reason code, fired when what must survive is stored."""
+        return self.local.publish(topic, payload, qos, retain, properties)
+
+    def subscribe(self, topic_filter: str, callback: Callable[[Message], object], qos: int = 2) -> LocalSubscription:
+        """Call ``callback(message)`` for what the filter matches, retained messages first."""
+        return self.local.subscribe(topic_filter, callback, qos)
+
+    def send_to(
+        self,
+        client_id: str,
+        topic: str,
+        payload: bytes,
+        qos: int = 1,
+        properties: Properties | None = None,
+        confirm: bool = False,
+        timeout: float = 5.0,
+    ) -> Deferred[SendResult]:
+        """Send to one client's session; with ``confirm`` the Deferred fires when the client has acknowledged."""
+        return self.local.send_to(client_id, topic, payload, qos, properties, confirm, timeout)
+
+    def register_endpoint(self, client_id: str, handler: Callable[[Message], object]) -> Endpoint:
+        """Serve a client id from Python; ValueError where a session or endpoint has it."""
+        return register_endpoint(self, client_id, handler)
+
+    def disconnect(self, client_id: str, reason_code: int = ReasonCode.ADMINISTRATIVE_ACTION) -> bool:
+        """Close the client's connection; True if there was one."""
+        session = self.sessions.get(client_id)
+        if session is None or session.connection is None:
+            return False
+        session.connection.close(ReasonCode(reason_code))
+        return True
+
+    def list_sessions(self) -> list[SessionInfo]:
+        """One entry a session, connected or not."""
+        return [describe(session) for session in self.sessions.values()]
+
+    def restore(self) -> Deferred[None]:
+        """Read the store; fires when every session, queue and retained message is there."""
+        return self.store.restore(lambda records: None)
+
+    # --- the end of a turn ---------------------------------------------------------------------------------------
+
+    def schedule_flush(self) -> None:
+        """Flush when every socket that is readable now has been read."""
+        if self._flush_call is None and (self.touched or self.store.pending):
+            self._flush_call = self.clock.callLater(0, self.flush)
+
+    def taken_in(self, size: int) -> None:
+        """So many bytes were acted on: flush when the turn is over, or now where much was taken in within it."""
+        self._taken_in += size
+        if self._taken_in > FLUSH_EVERY:
+            self.flush()
+        elif self._flush_call is None and (self.touched or self.store.pending):
+            self._flush_call = self.clock.callLater(0, self.flush)
+
+    def flush(self) -> None:
+        """Hand what was recorded to the store, and what was written to the sockets."""
+        if self._flush_call is not None:
+            if self._flush_call.active():
+                self._flush_call.cancel()
+            self._flush_call = None
+        self._taken_in = 0
+        if self.store.pending:
+            self.commits.start()
+        touched, self.touched = self.touched, []
+        for connection in touched:
+            connection.flush()
+
+    def advance(self) -> None:
+        """Move time on: fire due timers, and flush even if the wall clock was set back behind a pending call."""
+        self.wheel.advance()
+        if self.touched or self.store.pending:
+            self.flush()
+
+    # --- observers and counters ----------------------------------------------------------------------------------
+
+    def add_observer(self, observer: IBrokerObserver) -> None:
+        """Tell it what happens from now on."""
+        self.observers.add(observer)
+
+    def remove_observer(self, observer: IBrokerObserver) -> None:
+        """Stop telling it."""
+        self.observers.remove(observer)
+
+    def count_drop(self, subscriber: Subscriber, delivery: Delivery, reason: str) -> None:
+        """A delivery to this subscriber is dropped; ``reason`` is the counter's name."""
+        setattr(self.stats, reason, getattr(self.stats, reason) + 1)
+        if self.observers:
+            self.observers.dropped(subscriber, delivery, reason)
+
+    def _timer_failed(self) -> None:
+        self.guard.report_internal("a timer")

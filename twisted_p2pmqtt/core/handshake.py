@@ -1,0 +1,364 @@
+"""Handshake: from CONNECT to CONNACK, and MQTT 5.0's AUTH exchanges (3.1, 3.2, 3.15, 4.12).
+
+A CONNECT is judged, its client logs in (perhaps over several AUTH packets, perhaps later), its will is checked, and then
+the registry gives it a session.  CONNACK tells what is limited here.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from twisted.cred.error import LoginFailed, UnauthorizedLogin
+from twisted.internet.defer import Deferred
+
+from twisted_p2pmqtt.codec.constants import RETURN_CODE_OF_REASON, ProtocolVersion, ReasonCode
+from twisted_p2pmqtt.codec.errors import MQTTError, ProtocolViolation, TopicNameInvalid
+from twisted_p2pmqtt.codec.packets import Auth, Connack, Connect, Will
+from twisted_p2pmqtt.codec.properties import Properties
+from twisted_p2pmqtt.codec.writer import encode
+from twisted_p2pmqtt.core.aliases import OutgoingAliases
+from twisted_p2pmqtt.core.credentials import MQTTCredentials
+from twisted_p2pmqtt.core.delivery import DENIED
+from twisted_p2pmqtt.core.info import describe
+from twisted_p2pmqtt.core.publisher import ask_right
+from twisted_p2pmqtt.core.publishing import Publishing
+from twisted_p2pmqtt.core.wills import PendingWill
+
+if TYPE_CHECKING:
+    from twisted_p2pmqtt.core.connection import Connection
+
+LOGIN_DEADLINE = 5.0
+"""Seconds that a login, or one step of an AUTH exchange, may take."""
+
+# Section 3.2.2.2; anything else that goes wrong before CONNACK is told as an unspecified error.
+_CONNACK_CODES = frozenset(
+    (0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8A, 0x8C)
+    + (0x90, 0x95, 0x97, 0x99, 0x9A, 0x9B, 0x9C, 0x9D, 0x9F)
+)
+
+
+class Login(NamedTuple):
+    """How clients of one listener log in.
+
+    ``authenticate(credentials)`` gives an ``IClientAvatar``, a ``LoggedIn``, None for a client without limits, or a
+    Deferred of one of them; it raises ``LoginFailed`` or an ``MQTTError`` to refuse.  ``methods`` are ``IEnhancedAuthenticator`` by their method.
+    """
+
+    authenticate: Callable[[MQTTCredentials], Any]
+    methods: dict[str, Any]
+
+
+class LoggedIn(NamedTuple):
+    """An avatar with what is to be called when its connection ends."""
+
+    avatar: Any
+    logout: Callable[[], object]
+
+
+class Continue(NamedTuple):
+    """An AUTH exchange goes on: ``data`` is the server's next Authentication Data."""
+
+    data: bytes
+
+
+class Success(NamedTuple):
+    """An AUTH exchange is over: ``data`` goes with the last packet where not None; ``avatar`` as a login gives it."""
+
+    data: bytes | None
+    avatar: Any
+
+
+def refusal_frame(version: int, error: MQTTError) -> bytes:
+    """The CONNACK that refuses; nothing where the version has no code for it, or is not known (0)."""
+    code = error.reason_code
+    if version == 5:
+        return encode(Connack(False, code if code in _CONNACK_CODES else ReasonCode.UNSPECIFIED_ERROR), 5)
+    if version and code in RETURN_CODE_OF_REASON:
+        return encode(Connack(False, RETURN_CODE_OF_REASON[code]), 4)
+    return b""
+
+
+class Handshake:
+    """One CONNECT, or one re-authentication of a connection that is through with it."""
+
+    def __init__(self, connection: Connection, login: Login) -> None:
+        self._connection: Connection | None = connection
+        self._login = login
+        self._connect: Connect | None = None
+        self._exchange: Any = None
+        self.has_begun = False
+
+    def cancel(self) -> None:
+        """The connection is over; answers that still come are ignored."""
+        self._connection = None
+
+    # --- CONNECT -------------------------------------------------------------------------------------------------
+
+    def begin(self, connect: Connect) -> Deferred[Any] | None:
+        """Judge a CONNECT and log its client in."""
+        connection = self._connection
+        assert connection is not None
+        self.has_begun = True
+        self._connect = connect
+        connection.version = connect.version
+        properties = connect.properties
+        connection.is_explained = bool(properties.get("request_problem_information", 1))  # [MQTT-3.1.2-29]
+        connection.max_packet_size = properties.get("maximum_packet_size", 0)
+        connection.username = connect.username
+        self._judge(connect, connection)
+        if "authentication_method" in properties:
+            return self._begin_exchange(connect, properties.get("authentication_data"))
+        username = None if connect.username is None else connect.username.encode()
+        credentials = MQTTCredentials(
+            connect.client_id, username, connect.password, connection.peer, connection.wire.certificate
+        )
+        return self._ask(self._login.authenticate, self._logged_in, credentials)
+
+    def _judge(self, connect: Connect, connection: Connection) -> None:
+        limits, client_id, version = connection.broker.limits, connect.client_id, connect.version
+        if not client_id and (version == ProtocolVersion.V31 or (version == ProtocolVersion.V311 and not connect.clean_start)):
+            # [MQTT3-3.1.3-8]; 3.1 asks for 1 to 23 characters
+            raise MQTTError("an empty client id needs a clean session", ReasonCode.CLIENT_IDENTIFIER_NOT_VALID)
+        if len(client_id.encode()) > limits.max_client_id_bytes or has_control_character(client_id):
+            raise MQTTError("client id is too long or holds a control character", ReasonCode.CLIENT_IDENTIFIER_NOT_VALID)
+        if client_id in connection.broker.endpoints:
+            raise MQTTError("client id is in use by the server", ReasonCode.CLIENT_IDENTIFIER_NOT_VALID)
+        if connect.will is not None:
+            self._judge_will(connect.will, connection)
+
+    @staticmethod
+    def _judge_will(will: Will, connection: Connection) -> None:
+        broker = connection.broker
+        if will.qos > broker.limits.max_qos:  # [MQTT-3.2.2-12]
+            raise MQTTError("the will's QoS is not supported", ReasonCode.QOS_NOT_SUPPORTED)
+        if will.retain and not broker.limits.retain_available:  # [MQTT-3.2.2-13]
+            raise MQTTError("retained wills are not supported", ReasonCode.RETAIN_NOT_SUPPORTED)
+        route = broker.routes[will.topic.encode()]
+        if route.is_malformed or (route.address is not None and route.address.topic.startswith("$")):
+            raise TopicNameInvalid("the will's topic names no client")
+        if route.refusal is DENIED:
+            raise MQTTError("the will's topic is not for clients", ReasonCode.NOT_AUTHORIZED)
+
+    def _ask(self, question: Callable[..., Any], then: Callable[[Any], Any], *arguments: Any) -> Deferred[Any] | None:
+        """Ask foreign code, now or later, and go on with its answer; what it raises refuses the client."""
+        connection = self._connection
+        assert connection is not None
+        try:
+            answer = question(*arguments)
+        except MQTTError:
+            raise
+        except BaseException as error:
+            raise self._refusal(error) from None
+        if not isinstance(answer, Deferred):
+            result: Deferred[Any] | None = then(answer)
+            return result
+        waiting: Deferred[Any] = Deferred()
+        timer = connection.broker.wheel.after(LOGIN_DEADLINE, self._give_up, waiting, answer)
+
+        def fail(failure: Any) -> None:
+            timer.cancel()
+            if not waiting.called:
+                waiting.errback(failure.value if failure.check(MQTTError) else self._refusal(failure.value))
+
+        def fire(result: Any) -> None:
+            timer.cancel()
+            if not waiting.called:
+                waiting.callback(result)
+
+        answer.addCallbacks(fire, fail)
+        answer.addErrback(lambda failure: None)
+        return waiting.addCallback(lambda result: None if self._connection is None else then(result))
+
+    @staticmethod
+    def _give_up(waiting: Deferred[Any], answer: Deferred[Any]) -> None:
+        if not waiting.called:
+            waiting.errback(MQTTError("the login took too long", ReasonCode.SERVER_UNAVAILABLE))
+            answer.cancel()
+
+    def _refusal(self, error: BaseException) -> MQTTError:
+        connection = self._connection
+        if connection is not None:
+            connection.broker.stats.auth_failures += 1
+            if not isinstance(error, LoginFailed):
+                connection.broker.guard.report("a login")
+        if isinstance(error, UnauthorizedLogin | LoginFailed):
+            return MQTTError("bad user name or password", ReasonCode.BAD_USER_NAME_OR_PASSWORD)
+        return MQTTError("not authorized", ReasonCode.NOT_AUTHORIZED)
+
+    def _logged_in(self, avatar: Any) -> Deferred[Any] | None:
+        connection, connect = self._connection, self._connect
+        assert connection is not None and connect is not None
+        if isinstance(avatar, LoggedIn):
+            avatar, connection.logout = avatar
+        connection.avatar = avatar
+        if avatar is None or connect.will is None:
+            self._open(None)
+            return None
+        broker = connection.broker
+        right = ask_right(broker.guard, avatar, broker.routes[connect.will.topic.encode()])
+        if isinstance(right, Deferred):
+            return right.addCallback(self._will_judged)
+        return self._will_judged(right)
+
+    def _will_judged(self, answer: bool) -> None:
+        if not answer:
+            raise MQTTError("the will's topic is not authorized", ReasonCode.NOT_AUTHORIZED)
+        self._open(None)
+
+    # --- the session ---------------------------------------------------------------------------------------------
+
+    def _open(self, authentication_data: bytes | None) -> None:
+        connection, connect = self._connection, self._connect
+        if connection is None or connect is None:
+            return
+        broker = connection.broker
+        properties = Properties()
+        client_id = connect.client_id or "auto" + secrets.token_hex(9)  # [MQTT-3.1.3-6] [MQTT3-3.1.3-6]
+        if not connect.client_id:
+            properties["assigned_client_identifier"] = client_id  # [MQTT-3.2.2-16]
+        interval = self._expiry_interval(connect, properties)
+        will = None if connect.will is None else PendingWill(broker, client_id, connect.will, connection.avatar)
+        is_resumed = broker.registry.open(connection, client_id, connect.clean_start, interval, will)
+        keep_alive = self._keep_alive(connect, properties)
+        if connect.version == 5:
+            self._announce(connect, client_id, properties)
+            if authentication_data is not None:
+                properties["authentication_data"] = authentication_data
+        else:
+            properties = Properties()
+        self._take_limits(connect, connection)
+        session = connection.session
+        assert session is not None
+        session.attach(connection, self._window(connect))
+        connection.publishing = Publishing(connection, session)
+        connection.accepted(keep_alive)
+        broker.stats.connections_accepted += 1
+        connack = Connack(is_resumed and connect.version > 3, ReasonCode.SUCCESS, properties)  # [MQTT-3.2.2-2] [MQTT-3.2.2-3]
+        frame = connection.encode_fitting(connack)
+        if broker.store.pending:
+            refusal = refusal_frame(connect.version, MQTTError("", ReasonCode.QUOTA_EXCEEDED))
+            broker.commits.hold(connection, frame, refusal, connection.established)
+        else:
+            connection.put(frame)
+            connection.established(True)
+        if broker.observers:
+            broker.observers.tell("connected", client_id, describe(session))
+
+    def _expiry_interval(self, connect: Connect, properties: Properties) -> int:
+        assert self._connection is not None
+        cap = self._connection.broker.limits.max_session_expiry
+        if connect.version < 5:
+            return 0 if connect.clean_start else cap
+        wanted = connect.properties.get("session_expiry_interval", 0)
+        if wanted > cap:
+            properties["session_expiry_interval"] = cap
+        return min(wanted, cap)
+
+    def _keep_alive(self, connect: Connect, properties: Properties) -> int:
+        assert self._connection is not None
+        limits = self._connection.broker.limits
+        keep_alive = connect.keep_alive
+        if limits.max_keep_alive and (keep_alive == 0 or keep_alive > limits.max_keep_alive):
+            keep_alive = limits.max_keep_alive
+        elif 0 < keep_alive < limits.min_keep_alive:
+            keep_alive = limits.min_keep_alive
+        if keep_alive != connect.keep_alive:
+            properties["server_keep_alive"] = keep_alive  # [MQTT-3.2.2-22]
+        return keep_alive
+
+    def _announce(self, connect: Connect, client_id: str, properties: Properties) -> None:
+        """What a client must know of this server's limits (3.2.2.3), and what it asked to be told."""
+        assert self._connection is not None
+        broker = self._connection.broker
+        limits = broker.limits
+        properties["topic_alias_maximum"] = limits.topic_alias_maximum
+        properties["receive_maximum"] = limits.receive_maximum
+        properties["maximum_packet_size"] = limits.max_packet_size
+        if limits.max_qos < 2:
+            properties["maximum_qos"] = limits.max_qos  # [MQTT-3.2.2-9]
+        if not limits.retain_available:
+            properties["retain_available"] = 0
+        if not limits.wildcard_subscriptions:
+            properties["wildcard_subscription_available"] = 0
+        if not limits.subscription_identifiers:
+            properties["subscription_identifier_available"] = 0
+        if not limits.shared_subscriptions:
+            properties["shared_subscription_available"] = 0
+        if connect.properties.get("request_response_information"):  # [MQTT-3.1.2-28]
+            information = getattr(broker.router, "response_information", None)
+            if information is not None:
+                properties["response_information"] = information(client_id)
+        method = connect.properties.get("authentication_method")
+        if method is not None:
+            properties["authentication_method"] = method
+
+    @staticmethod
+    def _take_limits(connect: Connect, connection: Connection) -> None:
+        properties = connect.properties
+        maximum = properties.get("topic_alias_maximum", 0)
+        if maximum:
+            connection.aliases = OutgoingAliases(maximum)
+        # Whoever has a limit or an alias of its own is asked for each delivery.
+        connection.encoding = 0 if maximum or connection.max_packet_size else (5 if connect.version == 5 else 4)
+
+    def _window(self, connect: Connect) -> int:
+        assert self._connection is not None
+        limit = self._connection.broker.limits.max_inflight
+        return min(connect.properties.get("receive_maximum", 65535), limit)  # [MQTT-3.3.4-9]
+
+    # --- AUTH ----------------------------------------------------------------------------------------------------
+
+    def _begin_exchange(self, connect: Connect, data: bytes | None) -> Deferred[Any] | None:
+        authenticator = self._login.methods.get(connect.properties["authentication_method"])
+        if authenticator is None:  # [MQTT-4.12.0-1]
+            raise MQTTError("unknown authentication method", ReasonCode.BAD_AUTHENTICATION_METHOD)
+        try:
+            self._exchange = authenticator.begin(connect.client_id, connect.username, data)
+        except Exception as error:
+            raise self._refusal(error) from None
+        return self._ask(self._exchange.proceed, self._proceeded, data)
+
+    def _proceeded(self, result: object) -> Deferred[Any] | None:
+        connection, connect = self._connection, self._connect
+        assert connection is not None and connect is not None
+        method = connect.properties["authentication_method"]
+        if isinstance(result, Continue):  # [MQTT-4.12.0-2]
+            properties = Properties(authentication_method=method, authentication_data=result.data)
+            connection.send(Auth(ReasonCode.CONTINUE_AUTHENTICATION, properties))
+            return None
+        if not isinstance(result, Success):
+            connection.broker.guard.reject("an enhanced authenticator", result, "Continue or Success")
+            raise MQTTError("not authorized", ReasonCode.NOT_AUTHORIZED)
+        self._exchange = None
+        if connection.session is None:
+            connection.avatar = result.avatar
+            self._open(result.data)
+            return None
+        properties = Properties(authentication_method=method)
+        if result.data is not None:
+            properties["authentication_data"] = result.data
+        connection.avatar = connection.session.avatar = result.avatar
+        connection.session.rights = None
+        connection.send(Auth(ReasonCode.SUCCESS, properties))
+        return None
+
+    def auth(self, packet: Auth) -> Deferred[Any] | None:
+        """An AUTH packet: the next step of an exchange, or the first of a re-authentication."""
+        connection, connect = self._connection, self._connect
+        if connection is None or connect is None:
+            raise ProtocolViolation("AUTH before CONNECT")
+        if connect.properties.get("authentication_method") != packet.properties.get("authentication_method"):
+            raise ProtocolViolation("AUTH with another method than CONNECT")  # [MQTT-4.12.0-5] [MQTT-4.12.1-1]
+        data = packet.properties.get("authentication_data")
+        if packet.reason_code == ReasonCode.RE_AUTHENTICATE and connection.session is not None:
+            return self._begin_exchange(connect, data)
+        if packet.reason_code != ReasonCode.CONTINUE_AUTHENTICATION or self._exchange is None:  # [MQTT-4.12.0-3]
+            raise ProtocolViolation("AUTH out of turn")
+        return self._ask(self._exchange.proceed, self._proceeded, data)
+
+
+def has_control_character(text: str) -> bool:
+    """Does the text hold C0, DEL or C1 characters?"""
+    return any(character < " " or "\x7f" <= character <= "\x9f" for character in text)

@@ -1,0 +1,90 @@
+"""Observers: whoever is told what happens in the broker, after it happened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import implementer
+
+from twisted_p2pmqtt.codec.message import Message
+from twisted_p2pmqtt.interfaces import IBrokerObserver
+
+if TYPE_CHECKING:
+    from twisted_p2pmqtt.core.delivery import Delivery
+    from twisted_p2pmqtt.core.guard import Guard
+    from twisted_p2pmqtt.core.info import SessionInfo
+    from twisted_p2pmqtt.core.subscriber import Subscriber
+
+
+@implementer(IBrokerObserver)
+class Observer:
+    """An observer that ignores everything: override what you want to hear.  Set ``p2p`` to hear of P2P messages too."""
+
+    p2p = False
+
+    def connected(self, client_id: str, info: SessionInfo) -> None:
+        """A CONNECT was accepted."""
+
+    def disconnected(self, client_id: str, reason_code: int) -> None:
+        """A connection ended."""
+
+    def subscribed(self, client_id: str, topic_filter: str, qos: int) -> None:
+        """A subscription was granted."""
+
+    def unsubscribed(self, client_id: str, topic_filter: str) -> None:
+        """A subscription was removed by the client."""
+
+    def published(self, client_id: str | None, message: Message) -> None:
+        """A message was taken in."""
+
+    def delivered(self, client_id: str, message: Message) -> None:
+        """A QoS 1 or 2 message was acknowledged by its receiver."""
+
+    def dropped(self, client_id: str, message: Message, reason: str) -> None:
+        """A message for this client was dropped."""
+
+
+class Observers:
+    """Calls every observer; false while there is none, so that the hot path asks once."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._all: list[IBrokerObserver] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._all)
+
+    def add(self, observer: IBrokerObserver) -> None:
+        """Tell it from now on; twice is once."""
+        if observer not in self._all:
+            self._all.append(observer)
+
+    def remove(self, observer: IBrokerObserver) -> None:
+        """Stop telling it; an unknown one is ignored."""
+        if observer in self._all:
+            self._all.remove(observer)
+
+    def tell(self, event: str, *arguments: Any) -> None:
+        """Call the method of this name on each."""
+        for observer in list(self._all):
+            method = getattr(observer, event, None)
+            if method is not None:
+                self._guard.call(method, *arguments)
+
+    def _tell_of_message(self, is_p2p: bool, event: str, *arguments: Any) -> None:
+        for observer in list(self._all):
+            method = getattr(observer, event, None)
+            if method is not None and (not is_p2p or getattr(observer, "p2p", False) is True):
+                self._guard.call(method, *arguments)
+
+    def published(self, publisher: Any, message: Message, is_p2p: bool) -> None:
+        """A message was taken in."""
+        self._tell_of_message(is_p2p, "published", None if publisher.is_local else publisher.client_id, message)
+
+    def delivered(self, subscriber: Subscriber, delivery: Delivery) -> None:
+        """A message was acknowledged by its receiver."""
+        self._tell_of_message(delivery.is_p2p, "delivered", subscriber.client_id, delivery.message)
+
+    def dropped(self, subscriber: Subscriber, delivery: Delivery, reason: str) -> None:
+        """A delivery was dropped."""
+        self._tell_of_message(delivery.is_p2p, "dropped", subscriber.client_id, delivery.message, reason)

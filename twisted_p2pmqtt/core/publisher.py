@@ -1,0 +1,48 @@
+"""Publisher: the sender of a message as the publishing rules see it, and the question of its right to publish."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twisted.internet.defer import Deferred
+
+from twisted_p2pmqtt.codec.properties import Properties, encode_property_body
+
+if TYPE_CHECKING:
+    from twisted_p2pmqtt.core.guard import Guard
+    from twisted_p2pmqtt.core.routes import Route
+
+SENDER = "p2p-from"
+"""The user property by which a P2P message names its sender."""
+
+
+class Publisher(Protocol):
+    """A session, a will, or the broker's own process (``is_local``, which may do everything).
+
+    ``avatar`` is the ``IClientAvatar`` to ask, None for one that may do everything a client may.
+    """
+
+    client_id: str
+    is_local: bool
+    avatar: Any
+
+    @property
+    def stamp(self) -> tuple[Properties, bytes]:
+        """The properties that name this sender, and their encoded form."""
+
+    def may_use(self, route: Route) -> bool:
+        """May it publish along this route?"""
+
+
+def sender_stamp(client_id: str) -> tuple[Properties, bytes]:
+    """The properties that name this sender, and their encoded form."""
+    properties: Properties = {"user_properties": [(SENDER, client_id)]}
+    return properties, encode_property_body(properties)
+
+
+def ask_right(guard: Guard, avatar: Any, route: Route) -> bool | Deferred[bool]:
+    """May this avatar publish along the route?  For a P2P topic that is a question about target and business topic."""
+    address = route.address
+    if address is not None:
+        return guard.ask_later(avatar.may_send_to, address.client_id, address.topic, address.canonical)
+    return guard.ask_later(avatar.may_publish, route.name)

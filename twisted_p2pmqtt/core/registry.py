@@ -1,0 +1,133 @@
+"""SessionRegistry: the life of sessions: opened, taken over, left, resumed, expired (3.1.2.4, 3.1.2.11.2, 4.1)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted_p2pmqtt.codec.constants import NEVER_EXPIRES, ReasonCode
+from twisted_p2pmqtt.codec.errors import MQTTError
+from twisted_p2pmqtt.core.delivery import Delivery
+from twisted_p2pmqtt.core.records import SessionRecord
+from twisted_p2pmqtt.core.session import Session
+
+if TYPE_CHECKING:
+    from twisted_p2pmqtt.core.broker import Broker
+    from twisted_p2pmqtt.core.connection import Connection
+    from twisted_p2pmqtt.core.wills import PendingWill
+
+
+class SessionRegistry:
+    """Every session by client id, connected or not."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self.sessions: dict[str, Session] = {}
+
+    def open(
+        self, connection: Connection, client_id: str, clean_start: bool, expiry_interval: int, will: PendingWill | None
+    ) -> bool:
+        """Give the connection its session, new or resumed; True where it is resumed.
+
+        A connection that had the session before is told that it was taken over [MQTT-3.1.4-3] [MQTT3-3.1.4-2].
+        """
+        broker = self._broker
+        session = self.sessions.get(client_id)
+        if session is not None and session.connection is not None:
+            broker.stats.sessions_taken_over += 1
+            session.connection.close(ReasonCode.SESSION_TAKEN_OVER)
+            session = self.sessions.get(client_id)  # without an expiry interval it ended just now
+        if session is not None and clean_start:  # [MQTT-3.1.2-4] [MQTT3-3.1.2-6]
+            self.end(session)
+            session = None
+        is_resumed = session is not None
+        if session is None:
+            if len(self.sessions) >= broker.limits.max_sessions:
+                raise MQTTError("the broker has no room for another session", ReasonCode.QUOTA_EXCEEDED)
+            session = self.sessions[client_id] = Session(broker, client_id)
+        self._cancel_timers(session)
+        session.will = will  # one that was still delayed is not sent any more [MQTT-3.1.3-9]
+        session.expiry_interval = expiry_interval
+        session.is_durable = broker.store.durable and expiry_interval > 0
+        connection.session = session
+        self.save(session)
+        return is_resumed
+
+    def leave(self, session: Session, is_orderly: bool) -> None:
+        """The session's connection has ended; ``is_orderly`` where the client said DISCONNECT and wants no will."""
+        if is_orderly:  # [MQTT-3.1.2-10] [MQTT-3.14.4-3] [MQTT3-3.14.4-3]
+            session.will = None
+        session.detach()
+        if self._broker.is_stopping:
+            self.save(session)
+            return
+        interval, will = session.expiry_interval, session.will
+        if interval == 0:  # [MQTT-3.1.2-23]
+            self.end(session)
+            return
+        if will is not None:
+            if will.delay == 0:
+                self._publish_will(session)
+            elif will.delay < interval:  # else it goes out when the session ends [MQTT-3.1.3-9]
+                session.will_timer = self._broker.wheel.after(will.delay, self._publish_will, session)
+        if interval != NEVER_EXPIRES:
+            session.expiry_timer = self._broker.wheel.after(interval, self._expire, session)
+        self.save(session)
+        self._broker.schedule_flush()
+
+    def end(self, session: Session) -> None:
+        """Forget the session and everything in it; its will goes out now if it has not before [MQTT-3.1.2-8]."""
+        broker = self._broker
+        self._cancel_timers(session)
+        if self.sessions.get(session.client_id) is session:
+            del self.sessions[session.client_id]
+        for subscription in list(session.subscriptions.values()):
+            broker.unsubscribe_filter(session, subscription)
+        session.subscriptions.clear()
+        if session.is_durable:
+            broker.store.drop_session(session.client_id)
+        session.is_durable = False
+        self._hand_on_shared(session)
+        session.drop_queue()
+        self._publish_will(session)
+
+    def _hand_on_shared(self, session: Session) -> None:
+        """What a shared group's member leaves undone goes to another member, QoS 2 only if it was never sent."""
+        left = [state for state in session.inflight.values() if isinstance(state, Delivery) and state.qos == 1]
+        session.inflight.clear()
+        for delivery in [*left, *(session.pending or ())]:
+            if delivery.group is not None:  # [MQTT-4.8.2-4] [MQTT-4.8.2-5]
+                self._broker.deliver_shared(delivery.group, delivery.message)
+
+    def _expire(self, session: Session) -> None:
+        self._broker.stats.sessions_expired += 1
+        self.end(session)
+        self._broker.schedule_flush()
+
+    def _publish_will(self, session: Session) -> None:
+        will, session.will = session.will, None
+        if will is not None:
+            will.publish()
+            self.save(session)
+
+    @staticmethod
+    def _cancel_timers(session: Session) -> None:
+        for timer in (session.expiry_timer, session.will_timer):
+            if timer is not None:
+                timer.cancel()
+        session.expiry_timer = session.will_timer = None
+
+    def set_expiry(self, session: Session, interval: int) -> None:
+        """A DISCONNECT changed the session expiry interval (3.14.2.2.2)."""
+        session.expiry_interval = min(interval, self._broker.limits.max_session_expiry)
+
+    def save(self, session: Session) -> None:
+        """Note the session's own row in the store."""
+        if session.is_durable:
+            self._broker.store.save_session(self._record(session))
+
+    def _record(self, session: Session) -> SessionRecord:
+        will = session.will
+        expires_at = None
+        if session.connection is None and session.expiry_interval != NEVER_EXPIRES:
+            expires_at = self._broker.wall() + session.expiry_interval
+        return SessionRecord(session.client_id, session.expiry_interval, expires_at, will.will if will else None)

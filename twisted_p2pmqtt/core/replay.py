@@ -1,0 +1,66 @@
+"""Replay: retained messages on their way to a new subscription (3.3.1.3), a few at a time.
+
+A filter may match every retained topic.  So topics are noted, not messages: each is looked up when its turn comes, and a
+subscriber never sees a value older than one it has seen.  A run ends after five milliseconds, when the client's
+window is full, or when its socket takes nothing more, and goes on when there is room.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from twisted_p2pmqtt.core.delivery import Delivery
+from twisted_p2pmqtt.core.routes import encode_identifiers
+from twisted_p2pmqtt.core.subscriber import Subscriber
+from twisted_p2pmqtt.core.subscriptions import Subscription
+
+if TYPE_CHECKING:
+    from twisted_p2pmqtt.core.broker import Broker
+
+SLICE = 0.005
+"""Seconds that one run may take."""
+
+
+class Replay:
+    """The retained messages that one subscriber is still owed."""
+
+    __slots__ = ("_broker", "_owed", "_subscriber", "is_scheduled")
+
+    def __init__(self, broker: Broker, subscriber: Subscriber) -> None:
+        self._broker = broker
+        self._subscriber = subscriber
+        self._owed: deque[tuple[Subscription, deque[str]]] = deque()
+        self.is_scheduled = False
+
+    def add(self, subscription: Subscription, topics: list[str]) -> None:
+        """Owe the messages of these topics too."""
+        self._owed.append((subscription, deque(topics)))
+
+    def run(self) -> bool:
+        """Send what can be sent now; True when nothing is owed any more."""
+        end = perf_counter() + SLICE
+        while self._owed:
+            subscription, topics = self._owed[0]
+            while topics:
+                if not self._send(subscription, topics[0]):
+                    return False
+                topics.popleft()
+                if perf_counter() >= end and topics:
+                    self._broker.schedule_replay(self)
+                    return False
+            self._owed.popleft()
+        return True
+
+    def _send(self, subscription: Subscription, topic: str) -> bool:
+        subscriber = self._subscriber
+        message = self._broker.retained.get(topic, self._broker.wheel.now)
+        if message is None or not subscriber.may_receive(topic):
+            return True
+        qos = min(subscription.qos, message.qos)
+        if not subscriber.has_room(qos):
+            return False
+        extra = encode_identifiers([subscription])
+        subscriber.deliver(Delivery(message, qos, 1, extra))  # [MQTT-3.3.1-8]
+        return True

@@ -1,0 +1,155 @@
+"""Route and RouteTable: all that is known of one topic, found in one dict lookup per message.
+
+A miss checks the name and asks the P2P router.  The plan of an ordinary topic, who gets it and how, is made when the
+topic is next published to and kept until somebody (un)subscribes with a filter that matches it; an index of the
+planned topics finds those, so a subscription costs what it touches and not what the table holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from twisted_p2pmqtt.codec.primitives import encode_varint
+from twisted_p2pmqtt.core.p2p import P2PAddress
+from twisted_p2pmqtt.core.subscriptions import SharedGroup, Subscription, SubscriptionTree, is_wild
+from twisted_p2pmqtt.core.topic_index import TopicIndex
+
+if TYPE_CHECKING:
+    from twisted_p2pmqtt.core.delivery import Outcome
+    from twisted_p2pmqtt.core.subscriber import Subscriber
+
+MAX_ROUTES = 65536
+"""Topics that are remembered; past it the oldest eighth is forgotten."""
+
+_SUBSCRIPTION_IDENTIFIER = b"\x0b"
+
+
+class Match:
+    """One subscriber of a topic whose copy is its own: identifiers, No Local, Retain As Published."""
+
+    __slots__ = ("extra", "qos", "retain_as_published", "subscriber", "subscriptions")
+
+    def __init__(self, subscriber: Subscriber, subscriptions: list[Subscription]) -> None:
+        self.subscriber = subscriber
+        self.subscriptions = subscriptions
+        self.qos = max(subscription.qos for subscription in subscriptions)  # [MQTT-3.3.4-2]
+        self.retain_as_published = any(subscription.retain_as_published for subscription in subscriptions)
+        self.extra = encode_identifiers(subscriptions)
+
+    def without_local(self) -> Match | None:
+        """What is left when the publisher is this subscriber itself."""
+        heard = [subscription for subscription in self.subscriptions if not subscription.no_local]
+        return Match(self.subscriber, heard) if heard else None
+
+
+def encode_identifiers(subscriptions: list[Subscription]) -> bytes:
+    """The Subscription Identifier properties of these subscriptions [MQTT-3.3.4-3] [MQTT-3.3.4-4]."""
+    return b"".join(
+        _SUBSCRIPTION_IDENTIFIER + encode_varint(subscription.identifier)
+        for subscription in subscriptions
+        if subscription.identifier
+    )
+
+
+class Plan:
+    """Who gets an ordinary topic: plain subscribers by the QoS they asked for, special ones, shared groups."""
+
+    __slots__ = ("by_qos", "groups", "plain", "special")
+
+    def __init__(self) -> None:
+        self.plain: list[Subscriber] = []
+        self.by_qos: tuple[list[Subscriber], list[Subscriber], list[Subscriber]] = ([], [], [])
+        self.special: list[Match] = []
+        self.groups: list[SharedGroup] = []
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.plain or self.special or self.groups)
+
+
+def make_plan(tree: SubscriptionTree, topic: str) -> Plan:
+    """One entry a subscriber, however many of its filters match."""
+    plan = Plan()
+    found: dict[Subscriber, list[Subscription]] = {}
+    for entry in tree.match(topic):
+        for subscriber, subscription in entry.subscribers.items():
+            found.setdefault(subscriber, []).append(subscription)
+        if entry.groups:
+            plan.groups.extend(entry.groups.values())
+    for subscriber, subscriptions in found.items():
+        if not subscriber.may_receive(topic):
+            continue
+        if all(subscription.is_plain for subscription in subscriptions):
+            plan.plain.append(subscriber)
+            plan.by_qos[max(subscription.qos for subscription in subscriptions)].append(subscriber)
+        else:
+            plan.special.append(Match(subscriber, subscriptions))
+    return plan
+
+
+class Route:
+    """What a topic leads to.
+
+    ``address`` names a P2P target; ``refusal`` is what every client hears that publishes here: the topic is of the P2P
+    form and names nobody (``is_malformed``), starts with ``$`` (``is_reserved``), or its router failed.  ``name`` is the
+    topic as text, ``topic`` as bytes.  ``plan`` is None until it is needed.
+    """
+
+    __slots__ = ("address", "is_malformed", "is_reserved", "name", "plan", "refusal", "target_topic", "topic")
+
+    def __init__(self, topic: bytes, name: str) -> None:
+        self.topic = topic
+        self.name = name
+        self.address: P2PAddress | None = None
+        self.target_topic = b""
+        self.is_malformed = False
+        self.refusal: Outcome | None = None
+        self.is_reserved = name.startswith("$")
+        self.plan: Plan | None = None
+
+
+class RouteTable(dict[bytes, Route]):
+    """Routes by topic name in bytes; a missing one is made by ``build``."""
+
+    def __init__(self, build: Callable[[bytes], Route], tree: SubscriptionTree) -> None:
+        super().__init__()
+        self._build = build
+        self._tree = tree
+        self._planned = TopicIndex()
+
+    def __missing__(self, topic: bytes) -> Route:
+        route = self._build(topic)
+        if len(self) >= MAX_ROUTES:
+            for old in list(islice(self.values(), MAX_ROUTES // 8)):
+                self._unplan(old)
+                del self[old.topic]
+        self[topic] = route
+        return route
+
+    def plan(self, route: Route) -> Plan:
+        """The route's plan, made now if need be."""
+        if route.plan is None:
+            route.plan = make_plan(self._tree, route.name)
+            if route.topic in self:  # an evicted route may still be in somebody's hands
+                self._planned.add(route.name)
+        return route.plan
+
+    def invalidate(self, topic_filter: str) -> None:
+        """A subscription to this filter (share name taken off) came or went: the plans it touches are made anew."""
+        if is_wild(topic_filter):
+            for name in list(self._planned.matching(topic_filter)):
+                self._unplan(self[name.encode()])
+        elif (route := self.get(topic_filter.encode())) is not None:
+            self._unplan(route)
+
+    def _unplan(self, route: Route) -> None:
+        if route.plan is not None:
+            route.plan = None
+            self._planned.discard(route.name)
+
+    def forget(self) -> None:
+        """Everything is asked again."""
+        self.clear()
+        self._planned = TopicIndex()

@@ -1,0 +1,478 @@
+"""Session: what outlives a connection, and the way of a message to one client (4.1, 4.3, 4.4, 4.9 of MQTT 5.0).
+
+A delivery at QoS 1 or 2 gets a packet identifier and is *inflight* until the client has acknowledged it, or waits in
+*pending* while the client's window is shut.  The state of the session is in ``quota``: the size of the window while
+frames may go out, 0 while they may not (no connection, a blocked socket, unfinished resending), so the test on the
+hot path is one comparison.  Invariant: while ``len(inflight) < quota`` nothing is pending.
+
+Transitions of one outgoing packet identifier (section 4.3; ``Delivery`` and ``Released`` are the states):
+
+    QoS 1   Delivery --PUBACK--> gone
+    QoS 2   Delivery --PUBREC--> Released --PUBCOMP--> gone          Delivery --PUBREC >= 0x80--> gone
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+
+from twisted_p2pmqtt.codec.constants import ReasonCode
+from twisted_p2pmqtt.codec.errors import ProtocolViolation
+from twisted_p2pmqtt.codec.message import DUP
+from twisted_p2pmqtt.codec.properties import Properties
+from twisted_p2pmqtt.codec.writer import PACKET_ID, PUBREL_HEAD
+from twisted_p2pmqtt.core.delivery import (
+    OFFLINE_QOS0,
+    ONLINE,
+    QUEUED,
+    QUOTA_EXCEEDED,
+    RELEASED,
+    STORE_UNAVAILABLE,
+    TOO_LARGE,
+    Delivery,
+    Outcome,
+    Released,
+)
+from twisted_p2pmqtt.core.publisher import ask_right, sender_stamp
+from twisted_p2pmqtt.core.subscriber import ASK, Subscriber
+from twisted_p2pmqtt.core.subscriptions import Subscription
+
+if TYPE_CHECKING:
+    from twisted_p2pmqtt.core.broker import Broker
+    from twisted_p2pmqtt.core.connection import Connection
+    from twisted_p2pmqtt.core.replay import Replay
+    from twisted_p2pmqtt.core.routes import Route
+    from twisted_p2pmqtt.core.timers import Timer
+    from twisted_p2pmqtt.core.wills import PendingWill
+
+MAX_PACKET_ID = 65535
+
+MAX_RIGHTS = 4096
+"""Topics for which one client's right is remembered."""
+
+
+class Session(Subscriber):
+    """One client's session.  ``connection`` is None while the client is away."""
+
+    is_local = False
+
+    __slots__ = (
+        "_freed",
+        "_last_packet_id",
+        "_next_sequence",
+        "_stamp",
+        "_unsent",
+        "avatar",
+        "broker",
+        "expiry_interval",
+        "expiry_timer",
+        "inflight",
+        "is_durable",
+        "max_packet_size",
+        "pending",
+        "pending_bytes",
+        "pending_p2p",
+        "quota",
+        "received",
+        "rights",
+        "subscriptions",
+        "version",
+        "will",
+        "will_timer",
+        "window",
+    )
+
+    def __init__(self, broker: Broker, client_id: str) -> None:
+        self.broker = broker
+        self.client_id = client_id
+        self.connection: Connection | None = None
+        self.sink: Any = None
+        self.encoding = ASK
+        self.version = 5
+        self.quota = 0
+        self.window = 0
+        self.max_packet_size = 0  # 0: no limit of the client's
+        self.expiry_interval = 0
+        self.is_durable = False
+        self.subscriptions: dict[str, Subscription] = {}
+        self.inflight: dict[int, Delivery | Released] = {}
+        # Made when first needed: most sessions of a large fleet never do.
+        self.pending: deque[Delivery] | None = None
+        self.received: set[int] | None = None  # QoS 2 packet ids of the client that await PUBREL
+        self._unsent: deque[int] | None = None  # inflight packet ids that this connection has not seen yet
+        self._freed: deque[int] | None = None
+        self.replay: Replay | None = None
+        self.rights: dict[Route, bool] | None = None
+        self._stamp: tuple[Properties, bytes] | None = None
+        self.pending_bytes = 0
+        self.pending_p2p = 0
+        self._last_packet_id = 0
+        self._next_sequence = 1
+        self.avatar: Any = None
+        self.will: PendingWill | None = None
+        self.will_timer: Timer | None = None
+        self.expiry_timer: Timer | None = None
+
+    @property
+    def is_connected(self) -> bool:  # type: ignore[override]
+        return self.connection is not None
+
+    @property
+    def is_ready(self) -> bool:  # type: ignore[override]
+        """May a QoS 1 message go out at once?"""
+        return len(self.inflight) < self.quota
+
+    def has_room(self, qos: int) -> bool:
+        """Would a message of this QoS go out now?"""
+        if qos:
+            return len(self.inflight) < self.quota
+        return self.sink is not None and self.connection is not None and not self.connection.is_blocked
+
+    # --- to the client -----------------------------------------------------------------------------------------
+
+    def deliver(self, delivery: Delivery) -> Outcome:
+        """Send now, or keep for later; the outcome says which, or why neither."""
+        if not delivery.qos:
+            return self._deliver_qos0(delivery)
+        if self.is_durable:
+            if not self.broker.store.available:
+                return STORE_UNAVAILABLE
+            delivery = delivery.copy()
+            delivery.sequence = self._next_sequence
+            self._next_sequence += 1
+        if len(self.inflight) < self.quota:
+            return self._send(delivery)
+        return self._queue(delivery)
+
+    def _deliver_qos0(self, delivery: Delivery) -> Outcome:
+        if self.sink is None:
+            self.broker.count_drop(self, delivery, "dropped_offline_qos0")
+            return OFFLINE_QOS0
+        halves = self._halves(delivery, delivery.retain)
+        if halves is None:
+            return TOO_LARGE
+        self._put(halves)
+        return ONLINE
+
+    def _send(self, delivery: Delivery, is_stored: bool = False) -> Outcome:
+        inflight = self.inflight
+        packet_id = self._last_packet_id + 1
+        if packet_id > MAX_PACKET_ID or packet_id in inflight:
+            packet_id = self._find_packet_id(packet_id)
+        if self.encoding and delivery.message.expires_at is None:
+            head, tail = delivery.halves(self.version)
+        else:
+            halves = self._halves(delivery, delivery.qos << 1 | delivery.retain)
+            if halves is None:
+                return TOO_LARGE
+            head, tail = halves
+        self._last_packet_id = packet_id
+        inflight[packet_id] = delivery
+        if delivery.sequence:
+            if is_stored:
+                self.broker.store.sent(self.client_id, delivery.sequence, packet_id)
+            else:
+                self.broker.store.enqueue(self.client_id, delivery.sequence, delivery, packet_id)
+            if delivery.qos == 2:
+                # Exactly once needs the packet id to survive before the client can have seen it.
+                self._after_commit(head + PACKET_ID[packet_id] + tail)
+                return ONLINE
+        self._put((head, PACKET_ID[packet_id], tail))
+        return ONLINE
+
+    def _put(self, frames: tuple[bytes, ...]) -> None:
+        sink = self.sink
+        if not sink:
+            self.broker.touched.append(self.connection)
+        sink.extend(frames)
+
+    def _after_commit(self, frame: bytes) -> None:
+        assert self.connection is not None
+        self.connection.respond(frame, b"")
+
+    def _halves(self, delivery: Delivery, flags: int) -> tuple[bytes, bytes] | None:
+        """Encode for this client alone: what is left of the expiry, its alias, its limit; None where it is too large."""
+        assert self.connection is not None
+        halves = self.connection.encode(delivery, flags)
+        if self.max_packet_size and len(halves[0]) + len(halves[1]) + (2 if flags & 6 else 0) > self.max_packet_size:
+            self.broker.count_drop(self, delivery, "dropped_too_large")  # [MQTT-3.1.2-24] [MQTT-3.1.2-25]
+            return None
+        return halves
+
+    def _find_packet_id(self, packet_id: int) -> int:
+        """An id that is not in use.  Ids go round; where most are taken the ones that come free are remembered."""
+        freed = self._freed
+        while freed:
+            if (known := freed.popleft()) not in self.inflight:
+                return known
+        for candidate in range(packet_id, packet_id + MAX_PACKET_ID):
+            wrapped = (candidate - 1) % MAX_PACKET_ID + 1
+            if wrapped not in self.inflight:
+                return wrapped
+        raise AssertionError("the window is smaller than the number of packet ids")
+
+    def _queue(self, delivery: Delivery) -> Outcome:
+        broker, size = self.broker, delivery.message.size
+        limits = broker.limits
+        pending = self.pending
+        if pending is None:
+            pending = self.pending = deque()
+        if (
+            len(pending) >= limits.max_queued_messages
+            or self.pending_bytes + size > limits.max_queued_bytes
+            or broker.stats.queued_bytes + size > limits.max_total_queued_bytes
+        ):
+            # The new one is refused, so that nothing acknowledged before is lost.
+            broker.count_drop(self, delivery, "dropped_queue_full")
+            return QUOTA_EXCEEDED
+        pending.append(delivery)
+        self._count_pending(delivery, 1)
+        broker.stats.messages_queued += 1
+        if delivery.sequence:
+            broker.store.enqueue(self.client_id, delivery.sequence, delivery, 0)
+        return QUEUED
+
+    def _count_pending(self, delivery: Delivery, sign: int) -> None:
+        size = sign * delivery.message.size
+        self.pending_bytes += size
+        self.broker.stats.queued_bytes += size
+        self.pending_p2p += sign * delivery.is_p2p
+
+    def drop_oldest_p2p(self) -> None:
+        """Make room for a new P2P message."""
+        for delivery in self.pending or ():
+            if delivery.is_p2p:
+                assert self.pending is not None
+                self.pending.remove(delivery)
+                self._count_pending(delivery, -1)
+                self._end_stored(delivery)
+                self.broker.count_drop(self, delivery, "p2p_dropped_quota")
+                return
+
+
+    def pump(self) -> None:
+        """Send what waits, as far as the window allows: first what was sent before, then what never was."""
+        if self._unsent is not None and not self._resend():
+            return
+        pending = self.pending
+        now = self.broker.wheel.now
+        while pending and len(self.inflight) < self.quota:
+            delivery = pending.popleft()
+            self._count_pending(delivery, -1)
+            message = delivery.message
+            if message.expires_at is not None and message.expires_at <= now:  # [MQTT-3.3.2-5]
+                self._drop_pending(delivery, "dropped_expired")
+            elif self.avatar is not None and not self.may_receive_delivery(delivery):
+                self._drop_pending(delivery, "dropped_not_authorized")
+            elif self._send(delivery, is_stored=True) is TOO_LARGE:
+                self._end_stored(delivery)
+        if self.replay is not None:
+            self.broker.schedule_replay(self)
+
+    def _drop_pending(self, delivery: Delivery, reason: str) -> None:
+        self.broker.count_drop(self, delivery, reason)
+        self._end_stored(delivery)
+
+    def _end_stored(self, delivery: Delivery | Released) -> None:
+        if delivery.sequence:
+            self.broker.store.acknowledge(self.client_id, delivery.sequence)
+
+    # --- acknowledgements of the client -------------------------------------------------------------------------
+
+    def puback(self, packet_id: int, reason_code: int) -> None:
+        """The client has a QoS 1 message, or refused it; either ends it."""
+        delivery = self.inflight.get(packet_id)
+        if delivery.__class__ is not Delivery:
+            self.broker.stats.acknowledgements_unknown += 1
+            return
+        if delivery.qos != 1:  # type: ignore[union-attr]
+            raise ProtocolViolation("PUBACK for a QoS 2 message")
+        self._finish(packet_id, reason_code)
+
+    def pubrec(self, packet_id: int, reason_code: int) -> tuple[bool, int]:
+        """The client has a QoS 2 message.  Gives whether PUBREL is owed, and its reason code."""
+        delivery = self.inflight.get(packet_id)
+        if delivery is None:
+            self.broker.stats.acknowledgements_unknown += 1
+            return reason_code < 0x80, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
+        if isinstance(delivery, Released):
+            return True, 0
+        if delivery.qos != 2:
+            raise ProtocolViolation("PUBREC for a QoS 1 message")
+        if reason_code >= 0x80:  # [MQTT-4.3.3-4]
+            self._finish(packet_id, reason_code)
+            return False, 0
+        if delivery.sequence:
+            self.broker.store.released(self.client_id, delivery.sequence)
+        if delivery.sequence or delivery.confirmed:
+            self.inflight[packet_id] = Released(delivery.sequence, delivery.confirmed)
+        else:
+            self.inflight[packet_id] = RELEASED
+        self._observe_delivered(delivery)
+        return True, 0
+
+    def pubcomp(self, packet_id: int, reason_code: int) -> None:
+        """The exchange of a QoS 2 message is over."""
+        state = self.inflight.get(packet_id)
+        if state is None:
+            self.broker.stats.acknowledgements_unknown += 1
+        elif isinstance(state, Released):
+            self._finish(packet_id, reason_code)
+        else:
+            raise ProtocolViolation("PUBCOMP before PUBREC")
+
+    def _finish(self, packet_id: int, reason_code: int) -> None:
+        inflight = self.inflight
+        state = inflight.pop(packet_id)
+        self._end_stored(state)
+        if state.__class__ is Delivery:
+            self._observe_delivered(state)  # type: ignore[arg-type]
+        if len(inflight) > MAX_PACKET_ID // 2:
+            if self._freed is None:
+                self._freed = deque()
+            self._freed.append(packet_id)
+        elif self._freed is not None:
+            self._freed = None
+        if self.pending or self._unsent is not None or self.replay is not None:
+            self.pump()
+        if state.confirmed is not None:
+            state.confirmed(reason_code)
+
+    def _observe_delivered(self, delivery: Delivery) -> None:
+        self.broker.stats.messages_delivered += 1
+        if self.broker.observers:
+            self.broker.observers.delivered(self, delivery)
+
+    # --- coming and going ----------------------------------------------------------------------------------------
+
+    def attach(self, connection: Connection, window: int) -> None:
+        """A connection carries the session from now on; nothing is sent before ``resume``."""
+        self.connection = connection
+        self.version = connection.version
+        self.window = window
+        self.max_packet_size = connection.max_packet_size
+        self.avatar = connection.avatar
+        self.rights = None
+
+    def resume(self) -> None:
+        """Behind CONNACK: resend what was inflight, in order, then what is pending [MQTT-4.4.0-1] [MQTT3-4.4.0-1]."""
+        connection = self.connection
+        assert connection is not None
+        self.sink = connection.sink
+        self.encoding = connection.encoding
+        if self.inflight:
+            self._unsent = deque(self.inflight)
+        if not connection.is_blocked:
+            self.quota = self.window
+            self.pump()
+
+    def _resend(self) -> bool:
+        """Send again with DUP as much as the window allows; True when all is sent."""
+        unsent, inflight = self._unsent, self.inflight
+        assert unsent is not None
+        if self.connection is None or self.connection.is_blocked:
+            return False
+        while unsent:
+            packet_id = unsent[0]
+            state = inflight.get(packet_id)
+            if state is not None and len(inflight) - len(unsent) >= self.window:  # [MQTT-3.3.4-9]
+                self.quota = 0
+                return False
+            unsent.popleft()
+            if isinstance(state, Delivery):
+                self._resend_publish(packet_id, state)
+            elif state is not None:
+                self._put((PUBREL_HEAD + PACKET_ID[packet_id],))
+        self._unsent = None
+        self.quota = self.window
+        return True
+
+    def _resend_publish(self, packet_id: int, delivery: Delivery) -> None:
+        expires_at = delivery.message.expires_at
+        if expires_at is not None and expires_at <= self.broker.wheel.now:
+            # The client may have it: the exchange goes on, only the waiting time is used up.
+            expires_at = None
+        halves = self._halves(delivery, delivery.qos << 1 | delivery.retain | DUP)  # [MQTT-3.3.1-1] [MQTT3-3.3.1-1]
+        if halves is None or (self.avatar is not None and not self.may_receive_delivery(delivery)):
+            self._end_stored(self.inflight.pop(packet_id))
+            return
+        self._put((halves[0], PACKET_ID[packet_id], halves[1]))
+
+    def detach(self) -> None:
+        """The connection is gone; the session waits."""
+        self.connection = None
+        self.sink = None
+        self.encoding = ASK
+        self.quota = 0
+        self._unsent = None
+        self.replay = None
+        self.avatar = None
+        self.rights = None
+
+    def block(self, sink: Any) -> None:
+        """The socket takes nothing more: QoS 0 goes to ``sink``, which is bounded, QoS 1 and 2 wait."""
+        if self.sink is not None:
+            self.sink = sink
+            self.quota = 0
+
+    def unblock(self, sink: Any) -> None:
+        """The socket takes again."""
+        if self.sink is not None:
+            self.sink = sink
+            self.quota = self.window
+            self.pump()
+
+    # --- rights --------------------------------------------------------------------------------------------------
+
+    def may_receive(self, topic: str) -> bool:
+        """Asked when a delivery plan is made, and again when a delivery has waited."""
+        if self.avatar is None:
+            return True
+        return self.broker.guard.ask(self.avatar.may_receive, topic)
+
+    def may_receive_delivery(self, delivery: Delivery) -> bool:
+        """The same for a delivery: a P2P message is received by right of its address, unless the options say more."""
+        if delivery.is_p2p and not self.broker.p2p.check_receive:
+            return True
+        return self.may_receive(delivery.message.topic.decode())
+
+    @property
+    def stamp(self) -> tuple[Properties, bytes]:
+        """The properties that name this client as a P2P message's sender, and their encoded form."""
+        if self._stamp is None:
+            self._stamp = sender_stamp(self.client_id)
+        return self._stamp
+
+    def may_use(self, route: Route) -> bool:
+        """May the client publish along this route?  ``ask_right`` has been called before."""
+        right = self.ask_right(route)
+        return right if isinstance(right, bool) else False
+
+    def ask_right(self, route: Route) -> bool | Deferred[bool]:
+        """The right to publish along this route, asked once; a Deferred while the answer is on its way."""
+        if self.avatar is None:
+            return True
+        rights = self.rights
+        if rights is None:
+            rights = self.rights = {}
+        known = rights.get(route)
+        if known is not None:
+            return known
+        if len(rights) >= MAX_RIGHTS:
+            rights.clear()
+        right = ask_right(self.broker.guard, self.avatar, route)
+        if isinstance(right, Deferred):
+            return right.addCallback(lambda answer: rights.setdefault(route, answer))
+        rights[route] = right
+        return right
+
+    # --- counting ------------------------------------------------------------------------------------------------
+
+    def drop_queue(self) -> None:
+        """The session ends: what waits in it is gone."""
+        for delivery in self.pending or ():
+            self._count_pending(delivery, -1)
+        self.pending = None
+

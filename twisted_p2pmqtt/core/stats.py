@@ -1,0 +1,56 @@
+"""Plain integer counters; the hot path adds to them, whoever reports takes a ``snapshot``."""
+
+from __future__ import annotations
+
+
+class Stats:
+    """Counts since the broker was made.
+
+    ``messages_*`` count application messages, ``dropped_*`` deliveries that were not made, by reason; ``p2p_*``
+    the point-to-point part of it.
+    """
+
+    __slots__ = (
+        "acknowledgements_unknown",
+        "auth_failures",
+        "connections_accepted",
+        "connections_open",
+        "connections_refused",
+        "dropped_expired",
+        "dropped_not_authorized",
+        "dropped_offline_qos0",
+        "dropped_queue_full",
+        "dropped_slow_reader",
+        "dropped_too_large",
+        "hook_errors",
+        "internal_errors",
+        "malformed_packets",
+        "messages_delivered",
+        "messages_queued",
+        "messages_received",
+        "messages_retained",
+        "p2p_delivered",
+        "p2p_dropped_denied",
+        "p2p_dropped_malformed",
+        "p2p_dropped_qos0_offline",
+        "p2p_dropped_quota",
+        "p2p_dropped_too_large",
+        "p2p_dropped_unknown",
+        "p2p_queued",
+        "p2p_received",
+        "p2p_retain_ignored",
+        "queued_bytes",
+        "sessions_expired",
+        "sessions_taken_over",
+        "stalled_connections",
+        "store_failures",
+        "wills_published",
+    )
+
+    def __init__(self) -> None:
+        for name in self.__slots__:
+            setattr(self, name, 0)
+
+    def snapshot(self) -> dict[str, int]:
+        """Every counter by name."""
+        return {name: getattr(self, name) for name in self.__slots__}

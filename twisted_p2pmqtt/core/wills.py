@@ -1,0 +1,77 @@
+"""Wills: what a client asked to be published if its connection ends badly (3.1.2.5, 3.1.3.2.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+
+from twisted_p2pmqtt.codec.errors import MQTTError
+from twisted_p2pmqtt.codec.message import Message
+from twisted_p2pmqtt.codec.packets import Will
+from twisted_p2pmqtt.codec.properties import Properties
+from twisted_p2pmqtt.core.publisher import ask_right, sender_stamp
+
+if TYPE_CHECKING:
+    from twisted_p2pmqtt.core.broker import Broker
+    from twisted_p2pmqtt.core.routes import Route
+
+
+class PendingWill:
+    """A will with the rights of the client that left it; a publisher in that client's name."""
+
+    __slots__ = ("_broker", "_may_publish", "avatar", "client_id", "delay", "will")
+
+    is_local = False
+
+    def __init__(self, broker: Broker, client_id: str, will: Will, avatar: Any) -> None:
+        self._broker = broker
+        self._may_publish = False
+        self.client_id = client_id
+        self.will = will
+        self.avatar = avatar
+        self.delay: int = will.properties.get("will_delay_interval", 0)  # seconds
+
+    @property
+    def stamp(self) -> tuple[Properties, bytes]:
+        """The dead client is the sender."""
+        return sender_stamp(self.client_id)
+
+    def may_use(self, route: Route) -> bool:
+        """The answer that ``publish`` has got."""
+        return self._may_publish
+
+    def publish(self) -> None:
+        """Publish it now, if its client may still do so; the right is asked anew."""
+        broker = self._broker
+        if self.avatar is None:
+            self._publish()
+            return
+        try:
+            route = broker.routes[self.will.topic.encode()]
+        except MQTTError:
+            return
+        right = ask_right(broker.guard, self.avatar, route)
+        if isinstance(right, Deferred):
+            right.addCallback(self._authorized)
+        else:
+            self._authorized(right)
+
+    def _authorized(self, answer: bool) -> None:
+        self._may_publish = answer
+        self._publish()
+
+    def _publish(self) -> None:
+        will, broker = self.will, self._broker
+        properties = Properties(**will.properties)
+        properties.pop("will_delay_interval", None)
+        message = Message(will.topic.encode(), will.payload, 0, will.qos, int(will.retain), properties=properties)
+        interval = properties.get("message_expiry_interval")
+        if interval is not None:
+            message.expires_at = broker.wheel.now + interval
+        broker.stats.wills_published += 1
+        try:
+            broker.publish_message(message, self)
+        except MQTTError:
+            broker.stats.malformed_packets += 1  # its route was fine at CONNECT; the router's rules changed
+        broker.schedule_flush()

@@ -1,0 +1,251 @@
+"""Every interface of the broker: who calls it, when, whether it may raise and whether it may return a Deferred.
+
+This module imports zope and typing only, so anybody may implement an interface without importing the broker.  Code
+behind an interface that is called by the broker (routers, avatars, observers, endpoints) is never trusted: an
+exception denies or skips and is counted, a Deferred has five seconds, an answer of the wrong type denies.
+"""
+
+from __future__ import annotations
+
+from zope.interface import Attribute, Interface
+
+
+class MalformedP2PTopic(Exception):
+    """Raised by ``IP2PRouter.resolve`` for a topic that has the P2P form and names nobody or nothing."""
+
+
+class IP2PRouter(Interface):
+    """Which topics are point-to-point.  Asked once per topic, before any subscription is matched; the answer is kept
+    until ``IBroker.forget_routes``, so ``resolve`` must be a function of the topic alone."""
+
+    def resolve(topic):
+        """Give a ``P2PAddress`` for a P2P topic, None for an ordinary one.
+
+        ``topic`` is a checked topic name (str).  Raises ``MalformedP2PTopic``; any other exception denies the publish.
+        Synchronous: a Deferred denies.
+        """
+
+
+class IBroker(Interface):
+    """The broker from Python, in the process that embeds it.  Call from the reactor's thread."""
+
+    def publish(topic, payload, qos=0, retain=False, properties=None):
+        """Publish as the broker itself, with every right; ``$``-topics are allowed.
+
+        ``payload`` is bytes; ``properties`` a dict in MQTT 5.0's names.  Gives a Deferred of the reason code (int), fired
+        when what must survive is stored.  Raises ``MQTTError`` for an illegal topic.
+        """
+
+    def subscribe(topic_filter, callback, qos=2):
+        """Call ``callback(message)`` for every message that the filter matches; gives an object with ``unsubscribe()``."""
+
+    def send_to(client_id, topic, payload, qos=1, properties=None, confirm=False, timeout=5.0):
+        """Send to one client's session, which need not subscribe; gives a Deferred of a ``SendResult``."""
+
+    def register_endpoint(client_id, handler):
+        """Serve a client id from Python: ``handler(message)`` gets what clients send to that id over P2P.
+
+        What it returns, bytes or a Deferred of bytes, is published to the message's Response Topic; None answers nothing.
+        Gives an object with ``unregister()``; raises ValueError where the id is taken.
+        """
+
+    def disconnect(client_id, reason_code=0x98):
+        """Close the client's connection, with this reason code for 5.0; True if there was one."""
+
+    def list_sessions():
+        """A list of ``SessionInfo``, one a session, connected or not."""
+
+    def add_observer(observer):
+        """Tell an ``IBrokerObserver`` what happens from now on."""
+
+    def remove_observer(observer):
+        """Stop telling it."""
+
+    def forget_routes():
+        """Ask the router and the rights again for every topic: their rules have changed."""
+
+
+class ISubscriber(Interface):
+    """Whoever can hold a subscription: a session, or a callback of the embedding process."""
+
+    client_id = Attribute("str")
+
+    def deliver(delivery):
+        """Take one message; gives the ``Outcome``.  Must not raise."""
+
+
+class IConnection(Interface):
+    """A network connection as its session sees it; implemented by the protocol and by the testing client."""
+
+    sink = Attribute("where encoded frames go: something with append(bytes) and extend(iterable of bytes)")
+
+    def flush():
+        """Send what is in the sink now."""
+
+    def close(reason_code):
+        """Tell the peer why, if its version can be told, and close."""
+
+
+class IClientAvatar(Interface):
+    """What one authenticated client may do; the avatar that a cred portal gives for this interface.
+
+    Each question may raise, which denies.  ``may_publish``, ``may_subscribe`` and ``may_send_to`` may return a Deferred of
+    bool; the client's later packets wait for it.  Answers are kept for the life of the connection or until
+    ``IBroker.forget_routes``.
+    """
+
+    def may_publish(topic):
+        """May the client publish to this topic name (str)?  bool or Deferred of bool."""
+
+    def may_subscribe(topic_filter):
+        """May the client subscribe to this filter (str, without ``$share/{name}/``)?  bool or Deferred of bool."""
+
+    def may_receive(topic):
+        """May a message published to this topic (str) be delivered to the client?  bool; asked at delivery."""
+
+    def may_send_to(client_id, topic, canonical):
+        """May the client send to this target with this business topic?
+
+        ``canonical`` is ``p2p/{client_id}/{topic}`` with the id escaped, the name that rule files use.  bool or Deferred of bool.
+        """
+
+
+class IMQTTCredentials(Interface):
+    """What a CONNECT brings, for cred checkers that want more than user name and password.
+
+    The credentials object also provides ``twisted.cred.credentials.IUsernamePassword`` when there is a user name, so
+    that ordinary checkers work unchanged.
+    """
+
+    client_id = Attribute("str; empty where the client wants one assigned")
+    username = Attribute("bytes or None")
+    password = Attribute("bytes or None")
+    peer = Attribute("the transport's peer address, an IAddress")
+    certificate = Attribute("the peer's certificate (pyOpenSSL X509) or None")
+
+
+class IEnhancedAuthenticator(Interface):
+    """One authentication method of MQTT 5.0's AUTH exchange (section 4.12), chosen by ``method``."""
+
+    method = Attribute("the Authentication Method's name, str")
+
+    def begin(client_id, username, data):
+        """Start an exchange for a CONNECT or a re-authentication; ``data`` is bytes or None.
+
+        Gives an exchange object whose ``proceed(data)`` takes the client's next Authentication Data and gives, itself or as a
+        Deferred, ``Continue(data)`` or ``Success(data, avatar)``; raising refuses with Not authorized.  The first
+        ``proceed`` is called with ``data``.
+        """
+
+
+class IStore(Interface):
+    """Where sessions, queues and retained messages survive.  Called on the reactor's thread; never blocks.
+
+    The recording methods only note what happened; ``commit`` makes all that was noted since the last one survive.
+    Acknowledgements leave after their commit.  Values are plain: the broker converts its clock to wall time.
+    """
+
+    durable = Attribute("bool: False where nothing survives, and then only commit and close are ever called")
+    pending = Attribute("bool: True while something was recorded and no commit has covered it")
+    available = Attribute("bool: False while commits fail; publishes that must survive are refused meanwhile")
+    congested = Attribute("bool: True while the writer is behind; publishers are paused meanwhile")
+
+    def restore(receive):
+        """Read everything; ``receive(records)`` is called in the reactor's thread with lists of at most some hundred records
+        (``core.records``).  Gives a Deferred that fires when all is read, or fails with ``StoreError``."""
+
+    def save_session(record):
+        """Create or replace the session's own row (``SessionRecord`` without its collections)."""
+
+    def drop_session(client_id):
+        """Forget the session and all that belongs to it."""
+
+    def save_subscription(client_id, record):
+        """Create or replace a ``SubscriptionRecord``."""
+
+    def drop_subscription(client_id, topic_filter):
+        """Forget it."""
+
+    def enqueue(client_id, sequence, delivery, packet_id):
+        """Note a delivery to a session; ``packet_id`` is 0 while it waits.  The same message in several queues is one object
+        (``delivery.message``) and is stored once."""
+
+    def sent(client_id, sequence, packet_id):
+        """A waiting delivery got its packet id."""
+
+    def released(client_id, sequence):
+        """A QoS 2 delivery was received by the client (PUBREC); PUBREL is owed."""
+
+    def acknowledge(client_id, sequence):
+        """A delivery is over."""
+
+    def receive(client_id, packet_id):
+        """A QoS 2 publish of the client's was taken; a second one with this id is a duplicate until ``forget``."""
+
+    def forget(client_id, packet_id):
+        """The client released that packet id (PUBREL)."""
+
+    def retain(topic, message):
+        """Keep ``message`` as the retained one of ``topic`` (str)."""
+
+    def unretain(topic):
+        """Forget the retained message."""
+
+    def commit():
+        """Give None where nothing is pending, else a Deferred that fires when everything recorded so far survives, in the
+        order of the calls, and fails with ``StoreError`` when it does not."""
+
+    def close():
+        """Commit and close; a Deferred."""
+
+
+class ICluster(Interface):
+    """Other nodes.  The one implementation here, ``solo``, has none."""
+
+    def start(broker):
+        """Join; a Deferred."""
+
+    def claim(client_id):
+        """Own the session of this id from now on; a Deferred of None."""
+
+    def release(client_id):
+        """Own it no longer."""
+
+    def forward(message, interest):
+        """Hand a message to the nodes that have subscribers for it."""
+
+    def interest(topic_filter, wanted):
+        """This node has, or no longer has, a subscriber for the filter."""
+
+    def stop():
+        """Leave; a Deferred."""
+
+
+class IBrokerObserver(Interface):
+    """Told what happens, after it happened.  All methods are optional: ``Observer`` in the package has empty ones.
+
+    Exceptions are counted and logged, and change nothing.  Synchronous, on the reactor's thread: be quick.
+    """
+
+    p2p = Attribute("bool: True to be told of P2P messages too")
+
+    def connected(client_id, info):
+        """A CONNECT was accepted; ``info`` is a ``SessionInfo``."""
+
+    def disconnected(client_id, reason_code):
+        """A connection ended; 0 for a client's own DISCONNECT, 0x80 for a lost connection, else why the broker closed it."""
+
+    def subscribed(client_id, topic_filter, qos):
+        """A subscription was granted."""
+
+    def unsubscribed(client_id, topic_filter):
+        """A subscription was removed by the client."""
+
+    def published(client_id, message):
+        """A message was taken in; ``client_id`` is None for the broker itself."""
+
+    def delivered(client_id, message):
+        """A QoS 1 or 2 message was acknowledged by its receiver."""
+
+    def dropped(client_id, message, reason):
+        """A message for this client was dropped; ``reason`` is the counter's name."""

@@ -1,0 +1,245 @@
+"""MQTTProtocol and MQTTFactory: the broker's connections as Twisted knows them.
+
+The protocol carries bytes between a transport and a ``core.connection.Connection``, which has all the rules; the factory
+counts connections, refuses those over its limits, and ticks the broker while it listens.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from twisted.cred.error import UnauthorizedLogin
+from twisted.internet.interfaces import ISSLTransport, ITCPTransport
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from twisted_p2pmqtt.codec.constants import ReasonCode
+from twisted_p2pmqtt.codec.errors import MQTTError
+from twisted_p2pmqtt.core.connection import Connection
+from twisted_p2pmqtt.core.handshake import LoggedIn, Login
+from twisted_p2pmqtt.interfaces import IClientAvatar
+from twisted_p2pmqtt.net.outbox import Outbox
+from twisted_p2pmqtt.net.ticker import Ticker
+
+if TYPE_CHECKING:
+    from twisted.cred.portal import Portal
+
+    from twisted_p2pmqtt.core.broker import Broker
+    from twisted_p2pmqtt.core.credentials import MQTTCredentials
+    from twisted_p2pmqtt.core.timers import Timer
+
+
+class MQTTProtocol(Protocol):
+    """One connection's Twisted side: the ``Wire`` of its ``Connection`` and the owner of its ``Outbox``."""
+
+    factory: MQTTFactory
+    connection: Connection
+    outbox: Outbox
+    _pauses = 0
+
+    def connectionMade(self) -> None:  # noqa: N802
+        """Start the connection; one over the factory's limits is turned away at once."""
+        transport: Any = self.transport
+        if ITCPTransport.providedBy(transport):
+            transport.setTcpNoDelay(True)
+        broker = self.factory.broker
+        limits = broker.limits
+        self.stall_timeout = limits.write_stall_timeout
+        self.max_qos0_bytes = limits.max_qos0_pending_bytes
+        self.after: Callable[..., Timer] = broker.wheel.after
+        self.outbox = Outbox(transport, self)
+        self.sink = self.outbox.frames
+        self.flush = self.outbox.flush
+        self.connection = Connection(broker, self, self.factory.login)
+        # One call less for each read; ``dataReceived`` below is the documented way.
+        self.dataReceived = self.connection.receive  # type: ignore[method-assign]
+        self.blocked = self.connection.block
+        self.unblocked = self.connection.unblock
+        if not self.factory.admit(self):
+            self.connection.refuse(ReasonCode.CONNECTION_RATE_EXCEEDED)
+
+    def dataReceived(self, data: bytes) -> None:  # noqa: N802
+        """Bytes from the peer."""
+        self.connection.receive(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
+        """The transport is gone."""
+        self.outbox.lost()
+        self.connection.lost()
+        self.factory.released(self)
+
+    # --- what the connection asks of its wire --------------------------------------------------------------------
+
+    @property
+    def peer(self) -> str:
+        """The peer's address, as text."""
+        return peer_text(self.transport)
+
+    @property
+    def certificate(self) -> Any:
+        """The peer's certificate, or None."""
+        return self.transport.getPeerCertificate() if ISSLTransport.providedBy(self.transport) else None
+
+    def close(self) -> None:
+        """Send what is in the sink and close."""
+        self.outbox.close()
+
+    def pause(self) -> None:
+        """Read no more until ``resume`` was called as often."""
+        self._pauses += 1
+        if self._pauses == 1:
+            self.transport.pauseProducing()  # type: ignore[union-attr]
+
+    def resume(self) -> None:
+        """Read again."""
+        self._pauses -= 1
+        if self._pauses == 0 and not self.outbox.is_closing:
+            self.transport.resumeProducing()  # type: ignore[union-attr]
+
+    # --- what the outbox asks of its owner -----------------------------------------------------------------------
+
+    def hold_reading(self) -> None:
+        """Too many answers wait for a peer that does not read."""
+        self.pause()
+
+    def go_on_reading(self) -> None:
+        """It reads again."""
+        self.resume()
+
+    def dropped(self) -> None:
+        """A QoS 0 message found no room behind a blocked transport."""
+        self.factory.broker.stats.dropped_slow_reader += 1
+
+    def stalled(self) -> None:
+        """The peer has taken nothing for too long."""
+        self.factory.broker.stats.stalled_connections += 1
+        self.transport.abortConnection()  # type: ignore[union-attr]
+
+
+def peer_text(transport: Any) -> str:
+    """``host:port`` of the transport's peer, or the address's own text."""
+    peer = transport.getPeer()
+    return f"{peer.host}:{peer.port}" if hasattr(peer, "host") else str(peer)
+
+
+def open_login(credentials: MQTTCredentials) -> None:
+    """Everybody may do everything."""
+
+
+def portal_login(portal: Portal, allow_anonymous: bool = False) -> Callable[[MQTTCredentials], Any]:
+    """Clients log in at a cred portal for an ``IClientAvatar``.
+
+    Without a user name a client is refused, unless ``allow_anonymous``: then the portal is asked if it has a checker for
+    ``IAnonymous``, and else the client has every right.
+    """
+    from twisted.cred.credentials import IAnonymous
+
+    def authenticate(credentials: MQTTCredentials) -> Any:
+        if credentials.username is None:
+            if not allow_anonymous:
+                raise MQTTError("a user name is required", ReasonCode.NOT_AUTHORIZED)
+            if IAnonymous not in portal.checkers:
+                return None
+        return portal.login(credentials, None, IClientAvatar).addCallback(logged_in)
+
+    def logged_in(result: tuple[Any, Any, Callable[[], object]]) -> LoggedIn:
+        interface, avatar, logout = result
+        if interface is not IClientAvatar or avatar is None:
+            raise UnauthorizedLogin("the realm gave no IClientAvatar")
+        return LoggedIn(avatar, logout)
+
+    return authenticate
+
+
+class MQTTFactory(Factory):
+    """Serves one broker; any number of factories may.
+
+    ``login`` is a callable as in ``core.handshake.Login``, open to everybody unless given; ``methods`` are
+    ``IEnhancedAuthenticator``.  ``max_connections`` is a number of connections of this factory, None for no limit.
+    ``ticker`` drives the broker's clock while at least one factory listens; one of its own unless given.
+    """
+
+    protocol = MQTTProtocol
+    noisy = False
+
+    def __init__(
+        self,
+        broker: Broker,
+        login: Callable[[MQTTCredentials], Any] = open_login,
+        methods: Iterable[Any] = (),
+        max_connections: int | None = None,
+        reactor: Any = None,
+        ticker: Ticker | None = None,
+    ) -> None:
+        self.broker = broker
+        self.login = Login(login, {method.method: method for method in methods})
+        self.max_connections = max_connections
+        self.connections: set[MQTTProtocol] = set()
+        self._addresses = AddressLimits(
+            broker.limits.connections_per_address, broker.limits.connects_per_second_per_address
+        )
+        if ticker is None:
+            if reactor is None:
+                from twisted.internet import reactor
+            ticker = Ticker(reactor, broker.advance)
+        self._ticker = ticker
+
+    def startFactory(self) -> None:  # noqa: N802
+        """The first port listens."""
+        self._ticker.start()
+
+    def stopFactory(self) -> None:  # noqa: N802
+        """The last port is closed."""
+        self._ticker.stop()
+
+    def admit(self, protocol: MQTTProtocol) -> bool:
+        """Count a new connection; False where it is one too many."""
+        self.connections.add(protocol)
+        if self.max_connections is not None and len(self.connections) > self.max_connections:
+            return False
+        return self._addresses.admit(host_of(protocol.transport), time.monotonic())
+
+    def released(self, protocol: MQTTProtocol) -> None:
+        """A connection is over."""
+        self.connections.discard(protocol)
+        self._addresses.released(host_of(protocol.transport))
+
+
+def host_of(transport: Any) -> str:
+    """The peer's host, the same for all peers of a Unix socket."""
+    return str(getattr(transport.getPeer(), "host", ""))
+
+
+class AddressLimits:
+    """Connections of one address, at a time and a second; 0 for no limit."""
+
+    def __init__(self, at_once: int, per_second: float) -> None:
+        self._at_once = at_once
+        self._per_second = per_second
+        self._open: dict[str, int] = {}
+        self._recent: dict[str, tuple[float, float]] = {}
+
+    def admit(self, host: str, now: float) -> bool:
+        """Count a connection from this host; False where it is over a limit."""
+        if self._at_once:
+            self._open[host] = self._open.get(host, 0) + 1
+            if self._open[host] > self._at_once:
+                return False
+        if not self._per_second:
+            return True
+        if len(self._recent) > 10_000:
+            self._recent.clear()
+        burst = max(self._per_second, 1.0)
+        tokens, last = self._recent.get(host, (burst, now))
+        tokens = min(burst, tokens + (now - last) * self._per_second)
+        self._recent[host] = (max(tokens - 1.0, 0.0), now)
+        return tokens >= 1.0
+
+    def released(self, host: str) -> None:
+        """A counted connection is over."""
+        if self._at_once:
+            self._open[host] -= 1
+            if not self._open[host]:
+                del self._open[host]

@@ -1,0 +1,257 @@
+"""MQTTService: a whole broker from settings, as a Twisted service; the one entry point for embedding.
+
+    service = MQTTService(Settings(listeners=(ListenerSettings("tcp:1883"),), store=StoreSettings("memory")))
+    service.setServiceParent(application)          # or service.startService()
+    service.broker.publish("news", b"we are up")
+
+Start: ports are bound first, so that a port in use is told at once; nobody is accepted before the store is read.
+Stop: stop listening, tell 5.0 clients 0x8B, commit; done within ``STOP_DEADLINE`` whatever hangs.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface.exceptions import Invalid
+from zope.interface.verify import verifyObject
+
+from twisted_p2pmqtt.codec.constants import ReasonCode
+from twisted_p2pmqtt.codec.errors import MQTTError
+from twisted_p2pmqtt.config import (
+    ConfigError,
+    ListenerSettings,
+    P2PSettings,
+    Settings,
+    StoreSettings,
+    anonymous_allowed,
+    import_router_factory,
+)
+from twisted_p2pmqtt.core.broker import Broker
+from twisted_p2pmqtt.core.credentials import MQTTCredentials
+from twisted_p2pmqtt.core.p2p import make_router
+from twisted_p2pmqtt.interfaces import IP2PRouter, IStore
+from twisted_p2pmqtt.net.protocol import MQTTFactory, open_login
+from twisted_p2pmqtt.net.ticker import Ticker
+from twisted_p2pmqtt.store.memory import MemoryStore
+
+STOP_DEADLINE = 10.0
+"""Seconds from ``stopService`` until its Deferred has fired."""
+
+BACKLOG = 4096
+CLOSED_PER_TURN = 2000
+FILES_NOT_FOR_CLIENTS = 64
+
+_log = Logger()
+
+EMBEDDED = Settings(listeners=(), store=StoreSettings(type="memory"))
+"""What an embedded broker is unless told: no port, sessions in memory."""
+
+
+class MQTTService(MultiService):
+    """A broker, its store and its ports.
+
+    ``router`` (``IP2PRouter``), ``login`` (see ``core.handshake.Login``), ``methods`` (``IEnhancedAuthenticator``) and
+    ``store`` (``IStore``) take the place of what the settings say.  ``owns_process`` is for ``twistd p2pmqtt``: only
+    then is the process itself touched (open-file limit, garbage collector, exit code).
+    """
+
+    def __init__(
+        self,
+        settings: Settings = EMBEDDED,
+        reactor: Any = None,
+        *,
+        router: IP2PRouter | None = None,
+        login: Callable[[MQTTCredentials], Any] | None = None,
+        methods: Iterable[Any] = (),
+        store: IStore | None = None,
+        owns_process: bool = False,
+    ) -> None:
+        MultiService.__init__(self)
+        if reactor is None:
+            from twisted.internet import reactor
+        self.reactor = reactor
+        self.settings = settings
+        self._owns_process = owns_process
+        self.broker = Broker(
+            reactor,
+            store if store is not None else make_store(settings.store),
+            router if router is not None else router_from(settings.p2p),
+            settings.limits,
+            settings.p2p.options,
+        )
+        self._ticker = Ticker(reactor, self.broker.advance)
+        self._login = login
+        self._methods = tuple(methods)
+        if owns_process:
+            raise_file_limit()
+        self.factories = [self._factory(listener) for listener in settings.listeners]
+        self._ports: list[IListeningPort] = []
+        self._is_bound = False
+
+    @classmethod
+    def from_settings(cls, settings: Settings, reactor: Any) -> MQTTService:
+        """The service that ``twistd p2pmqtt`` runs; ConfigError where it cannot be made."""
+        return cls(settings, reactor, owns_process=True)
+
+    def _factory(self, listener: ListenerSettings) -> MQTTFactory:
+        if self._login is not None:
+            login = self._login
+        else:
+            login = open_login if anonymous_allowed(listener, self.settings.auth) else closed_login
+        limit = listener.max_connections if listener.max_connections is not None else default_max_connections()
+        return MQTTFactory(self.broker, login, self._methods, limit, ticker=self._ticker)
+
+    # --- start ---------------------------------------------------------------------------------------------------
+
+    def privilegedStartService(self) -> None:
+        """Bind the ports."""
+        MultiService.privilegedStartService(self)
+        self._bind()
+
+    def startService(self) -> None:
+        """Bind the ports unless that is done, read the store, then accept clients."""
+        if not self._is_bound:
+            self._bind()
+        MultiService.startService(self)
+        self._ticker.start()
+        if self._owns_process:
+            # Measured: full collections of 100,000 sessions stall the loop; what is loaded now stays anyway.
+            gc.set_threshold(50_000, 20, 100)
+            gc.freeze()
+        self.broker.restore().addCallbacks(self._accept, self._not_restored)
+
+    def _bind(self) -> None:
+        self._is_bound = True
+        for listener, factory in zip(self.settings.listeners, self.factories, strict=True):
+            listening = serverFromString(self.reactor, with_backlog(listener.endpoint)).listen(factory)
+            failures: list[Failure] = []
+            listening.addCallbacks(self._bound, failures.append)
+            if failures:
+                self._cannot_listen(listener.endpoint, failures[0])
+
+    def _bound(self, port: IListeningPort) -> None:
+        self._ports.append(port)
+        # Whoever connects now waits in the kernel's backlog until the sessions are there.
+        if hasattr(port, "stopReading"):
+            port.stopReading()
+
+    def _cannot_listen(self, endpoint: str, failure: Failure) -> None:
+        error = failure.value
+        reason = getattr(error, "socketError", error)
+        text = f"cannot listen on {endpoint}: {getattr(reason, 'strerror', None) or reason}"
+        if not self._owns_process:
+            raise error if isinstance(error, CannotListenError) else RuntimeError(text)
+        print(text, file=sys.stderr)
+        raise SystemExit(1)
+
+    def _accept(self, ignored: object) -> None:
+        for port in self._ports:
+            if hasattr(port, "startReading"):
+                port.startReading()
+
+    def _not_restored(self, failure: Failure) -> None:
+        _log.critical("the store cannot be read: {reason}", reason=failure.getErrorMessage())
+        if self._owns_process:
+            self.reactor.stop()
+
+    # --- stop ----------------------------------------------------------------------------------------------------
+
+    def stopService(self) -> Deferred[None]:
+        """Stop in order; the Deferred fires within ``STOP_DEADLINE``."""
+        stopped = self._stop()
+        stopped.addTimeout(STOP_DEADLINE, self.reactor)
+        return stopped.addErrback(lambda failure: _log.failure("the broker did not stop in order", failure))
+
+    @inlineCallbacks
+    def _stop(self) -> Any:
+        broker = self.broker
+        ports, self._ports = self._ports, []
+        yield DeferredList([maybeDeferred(port.stopListening) for port in ports])
+        broker.is_stopping = True
+        connections = [protocol for factory in self.factories for protocol in factory.connections]
+        for start in range(0, len(connections), CLOSED_PER_TURN):
+            for protocol in connections[start : start + CLOSED_PER_TURN]:
+                protocol.connection.close(ReasonCode.SERVER_SHUTTING_DOWN)
+            broker.flush()
+            yield deferLater(self.reactor, 0)
+        broker.flush()
+        for _ in range(30):
+            if not any(factory.connections for factory in self.factories):
+                break
+            yield deferLater(self.reactor, 0.1)
+        for factory in self.factories:
+            for protocol in list(factory.connections):
+                protocol.transport.abortConnection()
+        self._ticker.stop()
+        yield broker.store.close()
+        self._is_bound = False
+        yield maybeDeferred(MultiService.stopService, self)
+
+
+def make_store(settings: StoreSettings) -> IStore:
+    """The store that the settings name."""
+    return MemoryStore()
+
+
+def router_from(settings: P2PSettings) -> IP2PRouter:
+    """The router that the settings name; ConfigError where one of the user's own cannot be made."""
+    if ":" not in settings.mode:
+        return make_router(settings.mode, settings.marker)
+    try:
+        router = import_router_factory(settings.mode)()
+        verifyObject(IP2PRouter, router)
+    except Invalid as error:
+        raise ConfigError([f"p2p.mode: {settings.mode} makes no IP2PRouter: {error}"]) from error
+    except Exception as error:  # somebody else's code
+        raise ConfigError([f"p2p.mode: {settings.mode}: {type(error).__name__}: {error}"]) from error
+    return router  # type: ignore[return-value]
+
+
+def closed_login(credentials: MQTTCredentials) -> None:
+    """Nobody may do anything: no way to log in is configured, and the listener is not for everybody."""
+    raise MQTTError("anonymous clients are not allowed here", ReasonCode.NOT_AUTHORIZED)
+
+
+def with_backlog(endpoint: str) -> str:
+    """The endpoint string with a backlog fit for a fleet that reconnects, unless it names one or is no socket's."""
+    kind = endpoint.partition(":")[0]
+    if kind in ("tcp", "tcp6", "unix", "ssl", "tls") and ":backlog=" not in endpoint:
+        return f"{endpoint}:backlog={BACKLOG}"
+    return endpoint
+
+
+def default_max_connections() -> int:
+    """The open-file limit, less what is not for clients."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit to read
+        return 10_000
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, soft - FILES_NOT_FOR_CLIENTS) if soft != resource.RLIM_INFINITY else 1_000_000
+
+
+def raise_file_limit() -> None:
+    """Take as many open files as the system allows this process."""
+    try:
+        import resource
+    except ImportError:
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (ValueError, OSError):
+        _log.info("the open-file limit could not be raised")
+
+
+__all__ = ["EMBEDDED", "MQTTService", "STOP_DEADLINE"]

@@ -1,0 +1,1 @@
+"""Where sessions, queues and retained messages are kept: implementations of ``IStore``."""
