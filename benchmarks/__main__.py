@@ -8,8 +8,8 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks.brokers import NotAvailable
 from benchmarks.check_load import compare
+from benchmarks.probes import NotAvailable
 from benchmarks.rows import Row, all_rows
 from benchmarks.runner import Line, Plan, RowFailed, measure
 

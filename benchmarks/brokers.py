@@ -24,16 +24,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from benchmarks.probes import NotAvailable, check_acl, check_connection, check_store
+
 ROOT = Path(__file__).resolve().parent.parent
 NODE = Path(__file__).resolve().parent / "node"
 BROKER_CORE, LOAD_CORE = 0, 1
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 20.0
+STORE_FILE = "store.db"
 LOTS = 100_000_000  # a limit that no row reaches
-
-
-class NotAvailable(Exception):
-    """This broker is not installed, or does not do what the row asks of it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +85,8 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(spec: BrokerSpec) -> Iterator[Running]:
-    """The broker while the block runs. Raises NotAvailable, with its last words, where it ends before it is ready."""
+    """The broker while the block runs. Raises NotAvailable, with its last words, where it ends before it is ready, and
+    where it does not do what the spec asks for, though it did not refuse to start."""
     directory = Path(tempfile.mkdtemp(prefix="p2pmqtt-bench-"))
     # mosquitto, started by root, drops to a user of its own, who must reach its certificate and its store.
     directory.chmod(0o777)
@@ -101,9 +101,14 @@ def running(spec: BrokerSpec) -> Iterator[Running]:
                 command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
         _wait_until_ready(process, port, log)
+        check_connection(spec.transport, port)
+        if spec.acl:
+            check_acl(port)
         yield Running(port, process.pid, version(spec.name))
         if process.poll() is not None:
             raise RuntimeError(f"{spec.name} ended with {process.returncode}: {_last_words(log)}")
+        if spec.name == "ours" and spec.store != "none":
+            check_store(directory / STORE_FILE)
     finally:
         if process is not None:
             _stop(process)
@@ -161,7 +166,7 @@ def ours_config(spec: BrokerSpec, port: int, directory: Path) -> str:
     if spec.store == "none":
         lines += ["[store]", 'type = "memory"']
     else:
-        lines += ["[store]", 'type = "sqlite"', f'path = "{directory / "store.db"}"', f'durability = "{spec.store}"']
+        lines += ["[store]", 'type = "sqlite"', f'path = "{directory / STORE_FILE}"', f'durability = "{spec.store}"']
     if spec.acl:
         lines += ["[auth]", f'acl_file = "{_acl_file(directory)}"']
     if spec.deep_queues:

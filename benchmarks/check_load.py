@@ -13,8 +13,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.brokers import LOAD_CORE, NotAvailable, child_conditions, running
+from benchmarks.brokers import LOAD_CORE, child_conditions, running
 from benchmarks.load import LoadSpec
+from benchmarks.probes import NotAvailable
 from benchmarks.rows import MOSQUITTO, PAIRS
 from benchmarks.runner import LOAD_TIMEOUT, Plan, RowFailed, start_load
 

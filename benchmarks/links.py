@@ -218,7 +218,11 @@ def open_link(transport: str, port: int, epoll: select.epoll, host: str = "127.0
         return TcpLink(sock, epoll)
     sock = socket.create_connection((host, port), CONNECT_TIMEOUT)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if transport == "tls":
-        return TlsLink(_tls_context().wrap_socket(sock, server_hostname=host), epoll)
-    _websocket_handshake(sock, f"{host}:{port}")
-    return WebSocketLink(sock, epoll)
+    try:
+        if transport == "tls":
+            return TlsLink(_tls_context().wrap_socket(sock, server_hostname=host), epoll)
+        _websocket_handshake(sock, f"{host}:{port}")
+        return WebSocketLink(sock, epoll)
+    except BaseException:
+        sock.close()
+        raise

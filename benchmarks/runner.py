@@ -12,8 +12,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from benchmarks.brokers import LOAD_CORE, ROOT, BrokerSpec, NotAvailable, child_conditions, running, version
+from benchmarks.brokers import LOAD_CORE, ROOT, BrokerSpec, child_conditions, running, version
 from benchmarks.load import LoadSpec, Result
+from benchmarks.probes import NotAvailable
 from benchmarks.rows import Row, Side, Target
 
 QUICK_SCALE = 10

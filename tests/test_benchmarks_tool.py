@@ -22,8 +22,9 @@ import pytest
 
 from benchmarks import __main__ as command
 from benchmarks import chart, frames, links
-from benchmarks.brokers import BrokerSpec, NotAvailable, mosquitto_config, ours_config
+from benchmarks.brokers import BrokerSpec, mosquitto_config, ours_config, running
 from benchmarks.load import Load, LoadSpec, run_load
+from benchmarks.probes import NotAvailable, check_acl, check_connection, check_store
 from benchmarks.rows import MOSQUITTO, Row, Side, Target, all_rows
 from benchmarks.runner import Line, Plan, RowFailed, measure, run_side
 
@@ -248,6 +249,22 @@ def test_nobody_listens() -> None:
         run_load(subscribed(port=port))
 
 
+# Probes
+
+
+def test_a_feature_that_is_silently_off_is_told(tmp_path: Path) -> None:
+    with TinyBroker() as broker:
+        check_connection("tcp", broker.port)
+        with pytest.raises(NotAvailable, match="ACL"):
+            check_acl(broker.port)
+    with TinyBroker(status=b"\x87") as broker:
+        check_acl(broker.port)
+    with pytest.raises(NotAvailable, match="stored"):
+        check_store(tmp_path / "store.db")
+    (tmp_path / "store.db-wal").write_bytes(b"x")
+    check_store(tmp_path / "store.db")
+
+
 # Frames
 
 
@@ -430,6 +447,17 @@ def test_mosquitto(broker: BrokerSpec, load: LoadSpec) -> None:
     assert result["lost"] == 0
     expected = "connects_per_s" if load.connections else "acked_per_s" if load.offline else "delivered_per_s"
     assert result[expected] > 0
+
+
+@pytest.mark.interop
+@pytest.mark.skipif(not (shutil.which("mosquitto") or shutil.which("/usr/sbin/mosquitto")), reason="mosquitto missing")
+def test_probes_on_mosquitto() -> None:
+    with running(dataclasses.replace(MOSQUITTO, acl=True)) as broker:
+        check_acl(broker.port)
+        with pytest.raises(NotAvailable, match="tls"):
+            check_connection("tls", broker.port)
+        with pytest.raises(NotAvailable, match="websocket"):
+            check_connection("websocket", broker.port)
 
 
 @pytest.mark.interop

@@ -7,6 +7,8 @@ exception denies or skips and is counted, a Deferred has five seconds, an answer
 
 from __future__ import annotations
 
+from typing import Any
+
 from zope.interface import Attribute, Interface
 
 
@@ -18,7 +20,7 @@ class IP2PRouter(Interface):
     """Which topics are point-to-point.  Asked once per topic, before any subscription is matched; the answer is kept
     until ``IBroker.forget_routes``, so ``resolve`` must be a function of the topic alone."""
 
-    def resolve(topic):
+    def resolve(topic: str) -> Any:
         """Give a ``P2PAddress`` for a P2P topic, None for an ordinary one.
 
         ``topic`` is a checked topic name (str).  Raises ``MalformedP2PTopic``; any other exception denies the publish.
@@ -29,39 +31,49 @@ class IP2PRouter(Interface):
 class IBroker(Interface):
     """The broker from Python, in the process that embeds it.  Call from the reactor's thread."""
 
-    def publish(topic, payload, qos=0, retain=False, properties=None):
+    def publish(topic: str, payload: bytes, qos: int = 0, retain: bool = False, properties: Any = None) -> Any:
         """Publish as the broker itself, with every right; ``$``-topics are allowed.
 
-        ``payload`` is bytes; ``properties`` a dict in MQTT 5.0's names.  Gives a Deferred of the reason code (int), fired
-        when what must survive is stored.  Raises ``MQTTError`` for an illegal topic.
+        ``payload`` is bytes; ``properties`` a dict in MQTT 5.0's names.  Gives a Deferred of the reason code (int),
+        fired when what must survive is stored.  Raises ``MQTTError`` for an illegal topic.
         """
 
-    def subscribe(topic_filter, callback, qos=2):
-        """Call ``callback(message)`` for every message that the filter matches; gives an object with ``unsubscribe()``."""
+    def subscribe(topic_filter: str, callback: Any, qos: int = 2) -> Any:
+        """Call ``callback(message)`` for every message that the filter matches; gives an object with
+        ``unsubscribe()``.
+        """
 
-    def send_to(client_id, topic, payload, qos=1, properties=None, confirm=False, timeout=5.0):
+    def send_to(
+        client_id: str,
+        topic: str,
+        payload: bytes,
+        qos: int = 1,
+        properties: Any = None,
+        confirm: bool = False,
+        timeout: float = 5.0,
+    ) -> Any:
         """Send to one client's session, which need not subscribe; gives a Deferred of a ``SendResult``."""
 
-    def register_endpoint(client_id, handler):
+    def register_endpoint(client_id: str, handler: Any) -> Any:
         """Serve a client id from Python: ``handler(message)`` gets what clients send to that id over P2P.
 
-        What it returns, bytes or a Deferred of bytes, is published to the message's Response Topic; None answers nothing.
-        Gives an object with ``unregister()``; raises ValueError where the id is taken.
+        What it returns, bytes or a Deferred of bytes, is published to the message's Response Topic; None answers
+        nothing. Gives an object with ``unregister()``; raises ValueError where the id is taken.
         """
 
-    def disconnect(client_id, reason_code=0x98):
+    def disconnect(client_id: str, reason_code: int = 0x98) -> bool:
         """Close the client's connection, with this reason code for 5.0; True if there was one."""
 
-    def list_sessions():
+    def list_sessions() -> Any:
         """A list of ``SessionInfo``, one a session, connected or not."""
 
-    def add_observer(observer):
+    def add_observer(observer: Any) -> None:
         """Tell an ``IBrokerObserver`` what happens from now on."""
 
-    def remove_observer(observer):
+    def remove_observer(observer: Any) -> None:
         """Stop telling it."""
 
-    def forget_routes():
+    def forget_routes() -> None:
         """Ask the router and the rights again for every topic: their rules have changed."""
 
 
@@ -70,7 +82,7 @@ class ISubscriber(Interface):
 
     client_id = Attribute("str")
 
-    def deliver(delivery):
+    def deliver(delivery: Any) -> Any:
         """Take one message; gives the ``Outcome``.  Must not raise."""
 
 
@@ -79,34 +91,35 @@ class IConnection(Interface):
 
     sink = Attribute("where encoded frames go: something with append(bytes) and extend(iterable of bytes)")
 
-    def flush():
+    def flush() -> None:
         """Send what is in the sink now."""
 
-    def close(reason_code):
+    def close(reason_code: int) -> None:
         """Tell the peer why, if its version can be told, and close."""
 
 
 class IClientAvatar(Interface):
     """What one authenticated client may do; the avatar that a cred portal gives for this interface.
 
-    Each question may raise, which denies.  ``may_publish``, ``may_subscribe`` and ``may_send_to`` may return a Deferred of
-    bool; the client's later packets wait for it.  Answers are kept for the life of the connection or until
+    Each question may raise, which denies.  ``may_publish``, ``may_subscribe`` and ``may_send_to`` may return a
+    Deferred of bool; the client's later packets wait for it.  Answers are kept for the life of the connection or until
     ``IBroker.forget_routes``.
     """
 
-    def may_publish(topic):
+    def may_publish(topic: str) -> Any:
         """May the client publish to this topic name (str)?  bool or Deferred of bool."""
 
-    def may_subscribe(topic_filter):
+    def may_subscribe(topic_filter: str) -> Any:
         """May the client subscribe to this filter (str, without ``$share/{name}/``)?  bool or Deferred of bool."""
 
-    def may_receive(topic):
+    def may_receive(topic: str) -> bool:
         """May a message published to this topic (str) be delivered to the client?  bool; asked at delivery."""
 
-    def may_send_to(client_id, topic, canonical):
+    def may_send_to(client_id: str, topic: str, canonical: str) -> Any:
         """May the client send to this target with this business topic?
 
-        ``canonical`` is ``p2p/{client_id}/{topic}`` with the id escaped, the name that rule files use.  bool or Deferred of bool.
+        ``canonical`` is ``p2p/{client_id}/{topic}`` with the id escaped, the name that rule files use.  bool or
+        Deferred of bool.
         """
 
 
@@ -129,12 +142,12 @@ class IEnhancedAuthenticator(Interface):
 
     method = Attribute("the Authentication Method's name, str")
 
-    def begin(client_id, username, data):
+    def begin(client_id: str, username: str | None, data: bytes | None) -> Any:
         """Start an exchange for a CONNECT or a re-authentication; ``data`` is bytes or None.
 
-        Gives an exchange object whose ``proceed(data)`` takes the client's next Authentication Data and gives, itself or as a
-        Deferred, ``Continue(data)`` or ``Success(data, avatar)``; raising refuses with Not authorized.  The first
-        ``proceed`` is called with ``data``.
+        Gives an exchange object whose ``proceed(data)`` takes the client's next Authentication Data and gives, itself
+        or as a Deferred, ``Continue(data)`` or ``Success(data, avatar)``; raising refuses with Not authorized.  The
+        first ``proceed`` is called with ``data``.
         """
 
 
@@ -150,74 +163,74 @@ class IStore(Interface):
     available = Attribute("bool: False while commits fail; publishes that must survive are refused meanwhile")
     congested = Attribute("bool: True while the writer is behind; publishers are paused meanwhile")
 
-    def restore(receive):
-        """Read everything; ``receive(records)`` is called in the reactor's thread with lists of at most some hundred records
-        (``core.records``).  Gives a Deferred that fires when all is read, or fails with ``StoreError``."""
+    def restore(receive: Any) -> Any:
+        """Read everything; ``receive(records)`` is called in the reactor's thread with lists of at most some hundred
+        records (``core.records``).  Gives a Deferred that fires when all is read, or fails with ``StoreError``."""
 
-    def save_session(record):
+    def save_session(record: Any) -> None:
         """Create or replace the session's own row (``SessionRecord`` without its collections)."""
 
-    def drop_session(client_id):
+    def drop_session(client_id: str) -> None:
         """Forget the session and all that belongs to it."""
 
-    def save_subscription(client_id, record):
+    def save_subscription(client_id: str, record: Any) -> None:
         """Create or replace a ``SubscriptionRecord``."""
 
-    def drop_subscription(client_id, topic_filter):
+    def drop_subscription(client_id: str, topic_filter: str) -> None:
         """Forget it."""
 
-    def enqueue(client_id, sequence, delivery, packet_id):
-        """Note a delivery to a session; ``packet_id`` is 0 while it waits.  The same message in several queues is one object
-        (``delivery.message``) and is stored once."""
+    def enqueue(client_id: str, sequence: int, delivery: Any, packet_id: int) -> None:
+        """Note a delivery to a session; ``packet_id`` is 0 while it waits.  The same message in several queues is one
+        object (``delivery.message``) and is stored once."""
 
-    def sent(client_id, sequence, packet_id):
+    def sent(client_id: str, sequence: int, packet_id: int) -> None:
         """A waiting delivery got its packet id."""
 
-    def released(client_id, sequence):
+    def released(client_id: str, sequence: int) -> None:
         """A QoS 2 delivery was received by the client (PUBREC); PUBREL is owed."""
 
-    def acknowledge(client_id, sequence):
+    def acknowledge(client_id: str, sequence: int) -> None:
         """A delivery is over."""
 
-    def receive(client_id, packet_id):
+    def receive(client_id: str, packet_id: int) -> None:
         """A QoS 2 publish of the client's was taken; a second one with this id is a duplicate until ``forget``."""
 
-    def forget(client_id, packet_id):
+    def forget(client_id: str, packet_id: int) -> None:
         """The client released that packet id (PUBREL)."""
 
-    def retain(topic, message):
+    def retain(topic: str, message: Any) -> None:
         """Keep ``message`` as the retained one of ``topic`` (str)."""
 
-    def unretain(topic):
+    def unretain(topic: str) -> None:
         """Forget the retained message."""
 
-    def commit():
-        """Give None where nothing is pending, else a Deferred that fires when everything recorded so far survives, in the
-        order of the calls, and fails with ``StoreError`` when it does not."""
+    def commit() -> Any:
+        """Give None where nothing is pending, else a Deferred that fires when everything recorded so far survives, in
+        the order of the calls, and fails with ``StoreError`` when it does not."""
 
-    def close():
+    def close() -> Any:
         """Commit and close; a Deferred."""
 
 
 class ICluster(Interface):
     """Other nodes.  The one implementation here, ``solo``, has none."""
 
-    def start(broker):
+    def start(broker: Any) -> Any:
         """Join; a Deferred."""
 
-    def claim(client_id):
+    def claim(client_id: str) -> Any:
         """Own the session of this id from now on; a Deferred of None."""
 
-    def release(client_id):
+    def release(client_id: str) -> None:
         """Own it no longer."""
 
-    def forward(message, interest):
+    def forward(message: Any, interest: Any) -> None:
         """Hand a message to the nodes that have subscribers for it."""
 
-    def interest(topic_filter, wanted):
+    def interest(topic_filter: str, wanted: bool) -> None:
         """This node has, or no longer has, a subscriber for the filter."""
 
-    def stop():
+    def stop() -> Any:
         """Leave; a Deferred."""
 
 
@@ -229,23 +242,25 @@ class IBrokerObserver(Interface):
 
     p2p = Attribute("bool: True to be told of P2P messages too")
 
-    def connected(client_id, info):
+    def connected(client_id: str, info: Any) -> None:
         """A CONNECT was accepted; ``info`` is a ``SessionInfo``."""
 
-    def disconnected(client_id, reason_code):
-        """A connection ended; 0 for a client's own DISCONNECT, 0x80 for a lost connection, else why the broker closed it."""
+    def disconnected(client_id: str, reason_code: int) -> None:
+        """A connection ended; 0 for a client's own DISCONNECT, 0x80 for a lost connection, else why the broker closed
+        it.
+        """
 
-    def subscribed(client_id, topic_filter, qos):
+    def subscribed(client_id: str, topic_filter: str, qos: int) -> None:
         """A subscription was granted."""
 
-    def unsubscribed(client_id, topic_filter):
+    def unsubscribed(client_id: str, topic_filter: str) -> None:
         """A subscription was removed by the client."""
 
-    def published(client_id, message):
+    def published(client_id: str | None, message: Any) -> None:
         """A message was taken in; ``client_id`` is None for the broker itself."""
 
-    def delivered(client_id, message):
+    def delivered(client_id: str, message: Any) -> None:
         """A QoS 1 or 2 message was acknowledged by its receiver."""
 
-    def dropped(client_id, message, reason):
+    def dropped(client_id: str, message: Any, reason: str) -> None:
         """A message for this client was dropped; ``reason`` is the counter's name."""

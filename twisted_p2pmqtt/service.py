@@ -192,7 +192,7 @@ class MQTTService(MultiService):
             yield deferLater(self.reactor, 0.1)
         for factory in self.factories:
             for protocol in list(factory.connections):
-                protocol.transport.abortConnection()
+                protocol.abort()
         self._ticker.stop()
         yield broker.store.close()
         self._is_bound = False

@@ -23,7 +23,7 @@ from .config import ConfigError, Override, Settings, anonymous_allowed, load_set
 class Options(usage.Options):
     """The options of ``twistd p2pmqtt``.  ``settings`` is what they and the configuration come to, once parsed."""
 
-    synopsis = "Usage: twistd [twistd options] p2pmqtt [options]"
+    synopsis = "[options]"
     longdesc = (
         "An MQTT 3.1, 3.1.1 and 5.0 broker with P2P messages. What is given here wins over P2PMQTT__... variables"
         " of the environment, and these win over the file."

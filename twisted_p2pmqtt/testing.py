@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone
@@ -68,7 +68,7 @@ class MemoryTransport(StringTransport):
     """A transport that keeps what is written, and tells its protocol when it is closed."""
 
     def __init__(self, lost: Callable[[Failure], None]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Twisted's
         self._lost = lost
         self.is_closed = False
 
@@ -113,8 +113,8 @@ class MemoryClient:
         self._clock: Any = self.factory.broker.clock
         self._reader = PacketReader(version=version, from_server=True)
         self._next_packet_id = 1
-        self.protocol: Any = self.factory.buildProtocol(None)
-        self.transport = MemoryTransport(self._lost)
+        self.protocol: Any = cast(Any, self.factory).buildProtocol(None)
+        self.transport: Any = MemoryTransport(self._lost)
         self.protocol.makeConnection(self.transport)
         self._turn()
 
@@ -133,7 +133,7 @@ class MemoryClient:
     @property
     def is_closed(self) -> bool:
         """Has either side closed the connection?"""
-        return self.transport.is_closed
+        return bool(self.transport.is_closed)
 
     def _lost(self, reason: Failure) -> None:
         self.protocol.connectionLost(reason)
@@ -224,9 +224,7 @@ class MemoryClient:
     ) -> int:
         """Publish, with the whole exchange that the QoS asks for; gives the reason code (0 for QoS 0)."""
         packet_id = self.packet_id() if qos else 0
-        self.send(
-            Message(topic.encode(), payload, 0, qos, int(retain), 0, packet_id, properties or Properties())
-        )
+        self.send(Message(topic.encode(), payload, 0, qos, int(retain), 0, packet_id, properties or Properties()))
         if qos == 0:
             return 0
         if qos == 1:
@@ -264,7 +262,7 @@ def memory_factory(
 ) -> MQTTFactory:
     """A factory for a broker of ``make_broker``, ticking with its clock; more arguments as ``MQTTFactory`` has them."""
     factory = MQTTFactory(broker, login, methods, reactor=broker.clock, **limits)
-    factory.doStart()
+    cast(Any, factory).doStart()
     return factory
 
 

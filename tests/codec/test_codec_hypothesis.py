@@ -17,8 +17,8 @@ from twisted_p2pmqtt.codec.reader import PacketReader
 from twisted_p2pmqtt.codec.topics import check_topic_filter, check_topic_name, split_shared
 from twisted_p2pmqtt.codec.writer import encode
 
-few = settings(max_examples=150, deadline=None)
-many = settings(max_examples=1000, deadline=None)
+few = settings(max_examples=80, deadline=None)
+many = settings(max_examples=500, deadline=None)
 directions = pytest.mark.parametrize("from_server", [False, True], ids=["from client", "from server"])
 every_version = pytest.mark.parametrize("version", [3, 4, 5])
 

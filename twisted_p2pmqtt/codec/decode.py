@@ -69,7 +69,7 @@ PUBLISH_BYTES = frozenset(first for first in range(0x30, 0x40) if FLAGS_ARE_LEGA
 RESENT_BYTES_V31 = (0x6A, 0x8A, 0xAA)
 """PUBREL, SUBSCRIBE and UNSUBSCRIBE with DUP, which only MQTT 3.1 (section 2.1) sets when it sends them again."""
 
-ACKNOWLEDGEMENTS: dict[int, Callable[[int], Acknowledgement]] = {
+ACKNOWLEDGEMENTS: dict[int, Callable[[int, int, Properties], Acknowledgement]] = {
     0x40: Puback,
     0x50: Pubrec,
     0x62: Pubrel,

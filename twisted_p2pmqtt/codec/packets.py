@@ -5,10 +5,15 @@ Fields carry the specification's names.  ``properties`` is empty for 3.1 and 3.1
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from twisted_p2pmqtt.codec.constants import ProtocolVersion
 from twisted_p2pmqtt.codec.properties import NO_PROPERTIES, Properties
+
+
+def _none() -> Properties:
+    """Every packet without properties shares one empty list (as a plain default Python 3.10 refuses it)."""
+    return NO_PROPERTIES
 
 
 @dataclass(slots=True)
@@ -19,7 +24,7 @@ class Will:
     payload: bytes
     qos: int = 0
     retain: bool = False
-    properties: Properties = NO_PROPERTIES
+    properties: Properties = field(default_factory=_none)
 
 
 @dataclass(slots=True)
@@ -33,7 +38,7 @@ class Connect:
     username: str | None = None
     password: bytes | None = None
     will: Will | None = None
-    properties: Properties = NO_PROPERTIES
+    properties: Properties = field(default_factory=_none)
     is_bridge: bool = False
 
 
@@ -43,7 +48,7 @@ class Connack:
 
     session_present: bool
     reason_code: int
-    properties: Properties = NO_PROPERTIES
+    properties: Properties = field(default_factory=_none)
 
 
 @dataclass(slots=True)
@@ -52,7 +57,7 @@ class Puback:
 
     packet_id: int
     reason_code: int = 0
-    properties: Properties = NO_PROPERTIES
+    properties: Properties = field(default_factory=_none)
 
 
 @dataclass(slots=True)
@@ -61,7 +66,7 @@ class Pubrec:
 
     packet_id: int
     reason_code: int = 0
-    properties: Properties = NO_PROPERTIES
+    properties: Properties = field(default_factory=_none)
 
 
 @dataclass(slots=True)
@@ -70,7 +75,7 @@ class Pubrel:
 
     packet_id: int
     reason_code: int = 0
-    properties: Properties = NO_PROPERTIES
+    properties: Properties = field(default_factory=_none)
 
 
 @dataclass(slots=True)
@@ -79,7 +84,7 @@ class Pubcomp:
 
     packet_id: int
     reason_code: int = 0
-    properties: Properties = NO_PROPERTIES
+    properties: Properties = field(default_factory=_none)
 
 
 Acknowledgement = Puback | Pubrec | Pubrel | Pubcomp
@@ -102,7 +107,7 @@ class Subscribe:
 
     packet_id: int
     requests: list[SubscriptionRequest]
-    properties: Properties = NO_PROPERTIES
+    properties: Properties = field(default_factory=_none)
 
 
 @dataclass(slots=True)
@@ -111,7 +116,7 @@ class Suback:
 
     packet_id: int
     reason_codes: list[int]
-    properties: Properties = NO_PROPERTIES
+    properties: Properties = field(default_factory=_none)
 
 
 @dataclass(slots=True)
@@ -120,7 +125,7 @@ class Unsubscribe:
 
     packet_id: int
     topic_filters: list[str]
-    properties: Properties = NO_PROPERTIES
+    properties: Properties = field(default_factory=_none)
 
 
 @dataclass(slots=True)
@@ -129,7 +134,7 @@ class Unsuback:
 
     packet_id: int
     reason_codes: list[int]
-    properties: Properties = NO_PROPERTIES
+    properties: Properties = field(default_factory=_none)
 
 
 @dataclass(slots=True)
@@ -147,7 +152,7 @@ class Disconnect:
     """Section 3.14."""
 
     reason_code: int = 0
-    properties: Properties = NO_PROPERTIES
+    properties: Properties = field(default_factory=_none)
 
 
 @dataclass(slots=True)
@@ -155,4 +160,4 @@ class Auth:
     """Section 3.15; 5.0 only."""
 
     reason_code: int = 0
-    properties: Properties = NO_PROPERTIES
+    properties: Properties = field(default_factory=_none)

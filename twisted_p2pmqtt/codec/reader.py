@@ -42,7 +42,16 @@ class PacketReader:
     ``known_topics`` holds topic names (bytes) that were checked before; those are not checked again.
     """
 
-    __slots__ = ("_buffer", "_from_server", "_known_topics", "_missing", "error", "is_halted", "max_packet_size", "version")
+    __slots__ = (
+        "_buffer",
+        "_from_server",
+        "_known_topics",
+        "_missing",
+        "error",
+        "is_halted",
+        "max_packet_size",
+        "version",
+    )
 
     def __init__(
         self,
@@ -173,7 +182,7 @@ class PacketReader:
                 packet_id = data[at] << 8 | data[at + 1]
                 if not packet_id:
                     raise ProtocolViolation("packet identifier is zero")
-                append(ACKNOWLEDGEMENTS[first](packet_id))
+                append(ACKNOWLEDGEMENTS[first](packet_id, 0, NO_PROPERTIES))
             else:
                 self._check_first_byte(first)
                 if first == _CONNECT_BYTE:

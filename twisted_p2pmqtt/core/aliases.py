@@ -15,7 +15,9 @@ class OutgoingAliases:
         self._by_topic: dict[bytes, bytes] = {}
 
     def shorten(self, topic: bytes) -> tuple[bytes, bytes]:
-        """The topic to put into the packet and the encoded Topic Alias property that goes with it (either may be empty)."""
+        """The topic to put into the packet and the encoded Topic Alias property that goes with it (either may be
+        empty).
+        """
         known = self._by_topic.get(topic)
         if known is not None:
             return b"", known

@@ -25,8 +25,6 @@ from twisted_p2pmqtt.core.delivery import (
     ACCEPTED,
     DENIED,
     NO_SUBSCRIBERS,
-    ONLINE,
-    QUEUED,
     QUOTA_EXCEEDED,
     STORE_UNAVAILABLE,
     TOPIC_INVALID,
@@ -45,7 +43,6 @@ from twisted_p2pmqtt.core.registry import SessionRegistry
 from twisted_p2pmqtt.core.replay import Replay
 from twisted_p2pmqtt.core.retained import RetainedMessages
 from twisted_p2pmqtt.core.routes import Match, Plan, Route, RouteTable, encode_identifiers
-from twisted_p2pmqtt.core.session import Session
 from twisted_p2pmqtt.core.stats import Stats
 from twisted_p2pmqtt.core.subscriber import Subscriber
 from twisted_p2pmqtt.core.subscriptions import SharedGroup, Subscription, SubscriptionTree
@@ -64,7 +61,8 @@ class Broker:
     """One broker: sessions, subscriptions, retained messages, and the ways between them.
 
     ``clock`` is asked only for ``callLater(0)``; time is ``monotonic()`` in seconds, and ``wall()`` in seconds since
-    the epoch for what is stored.  ``store`` is an ``IStore``; ``router`` an ``IP2PRouter``, the prefix form unless told.
+    the epoch for what is stored.  ``store`` is an ``IStore``; ``router`` an ``IP2PRouter``, the prefix form unless
+    told.
     """
 
     def __init__(
@@ -148,36 +146,29 @@ class Broker:
             sink.append(frame)
 
     def _fan_out(self, plan: Plan, message: Message, publisher: Publisher) -> Outcome:
-        """Every QoS and option; QUOTA_EXCEEDED or STORE_UNAVAILABLE only where nobody could take the message."""
-        if plan.is_empty:
-            return NO_SUBSCRIBERS
-        taken = refusal = None
+        """Every QoS and option."""
+        outcomes: set[Outcome] = set()
         if message.qos:
-            self._fan_out_qos0(plan.by_qos[0], message)
-            for qos in (1, 2):
-                subscribers = plan.by_qos[qos]
-                if subscribers:
-                    delivery = Delivery(message, min(qos, message.qos))  # [MQTT-3.8.4-8] [MQTT3-3.8.4-6]
-                    for subscriber in subscribers:
-                        outcome = subscriber.deliver(delivery)
-                        if outcome is ONLINE or outcome is QUEUED:
-                            taken = outcome
-                        else:
-                            refusal = outcome
-            taken = taken or (plan.by_qos[0] or None)
+            self._fan_out_acknowledged(plan, message, outcomes)
         elif plan.plain:
             self._fan_out_qos0(plan.plain, message)
-            taken = ACCEPTED
+            outcomes.add(ACCEPTED)
         for match in plan.special:
-            outcome = self._deliver_match(match, message, publisher)
-            taken, refusal = (outcome, refusal) if outcome.reason_code < 0x80 else (taken, outcome)
+            outcomes.add(self._deliver_match(match, message, publisher))
         for group in plan.groups:
-            outcome = self.deliver_shared(group, message)
-            if outcome is not None:
-                taken, refusal = (outcome, refusal) if outcome.reason_code < 0x80 else (taken, outcome)
-        if refusal is STORE_UNAVAILABLE or (refusal is not None and taken is None):
-            return refusal
-        return ACCEPTED if taken is not None else NO_SUBSCRIBERS
+            outcomes.add(self.deliver_shared(group, message))
+        return sum_up(outcomes)
+
+    def _fan_out_acknowledged(self, plan: Plan, message: Message, outcomes: set[Outcome]) -> None:
+        if plan.by_qos[0]:
+            self._fan_out_qos0(plan.by_qos[0], message)
+            outcomes.add(ACCEPTED)
+        for qos in (1, 2):
+            subscribers = plan.by_qos[qos]
+            if subscribers:
+                delivery = Delivery(message, min(qos, message.qos))  # [MQTT-3.8.4-8] [MQTT3-3.8.4-6]
+                for subscriber in subscribers:
+                    outcomes.add(subscriber.deliver(delivery))
 
     def _deliver_match(self, match: Match, message: Message, publisher: Publisher) -> Outcome:
         if match.subscriber.client_id == publisher.client_id:
@@ -188,12 +179,12 @@ class Broker:
         retain = message.retain if match.retain_as_published else 0  # [MQTT-3.3.1-12] [MQTT-3.3.1-13]
         return match.subscriber.deliver(Delivery(message, min(match.qos, message.qos), retain, match.extra))
 
-    def deliver_shared(self, group: SharedGroup, message: Message) -> Outcome | None:
-        """To one member of the group; None where no member may have it."""
+    def deliver_shared(self, group: SharedGroup, message: Message) -> Outcome:
+        """To one member of the group."""
         topic = message.topic.decode()
         chosen = group.choose(lambda subscriber: subscriber.may_receive(topic))
         if chosen is None:
-            return None
+            return NO_SUBSCRIBERS
         subscriber, subscription = chosen
         retain = message.retain if subscription.retain_as_published else 0
         delivery = Delivery(message, min(subscription.qos, message.qos), retain, encode_identifiers([subscription]))
@@ -348,7 +339,8 @@ class Broker:
 
     def restore(self) -> Deferred[None]:
         """Read the store; fires when every session, queue and retained message is there."""
-        return self.store.restore(lambda records: None)
+        restored: Deferred[None] = self.store.restore(lambda records: None)
+        return restored
 
     # --- the end of a turn ---------------------------------------------------------------------------------------
 
@@ -402,3 +394,16 @@ class Broker:
 
     def _timer_failed(self) -> None:
         self.guard.report_internal("a timer")
+
+
+def sum_up(outcomes: set[Outcome]) -> Outcome:
+    """What the publisher is told of several deliveries: a refusal only where nobody took the message, or where somebody
+    could not store it.
+    """
+    if STORE_UNAVAILABLE in outcomes:
+        return STORE_UNAVAILABLE
+    outcomes.discard(NO_SUBSCRIBERS)
+    for outcome in outcomes:
+        if outcome.reason_code < 0x80:
+            return ACCEPTED
+    return outcomes.pop() if outcomes else NO_SUBSCRIBERS

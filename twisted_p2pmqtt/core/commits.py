@@ -36,7 +36,9 @@ class Commits:
         self._promises: Promises = []
 
     def covering(self, result: T, failure: T) -> Deferred[T]:
-        """A Deferred of ``result`` once what is pending in the store now has survived, of ``failure`` if it does not."""
+        """A Deferred of ``result`` once what is pending in the store now has survived, of ``failure`` if it does
+        not.
+        """
         if not self._broker.store.pending:
             return succeed(result)
         promise: Deferred[T] = Deferred()
@@ -54,24 +56,24 @@ class Commits:
         promises, self._promises = self._promises, []
         committed = self._broker.store.commit()
         if committed is None:
-            self._release(held, promises, 0)
+            self._release(held, promises, False)
         else:
             committed.addCallbacks(
-                lambda result: self._release(held, promises, 0), lambda failure: self._failed(held, promises)
+                lambda result: self._release(held, promises, False), lambda failure: self._failed(held, promises)
             )
 
     def _failed(self, held: dict[Connection, Held], promises: Promises) -> None:
         self._broker.stats.store_failures += 1
-        self._release(held, promises, 1)
+        self._release(held, promises, True)
 
-    def _release(self, held: dict[Connection, Held], promises: Promises, which: int) -> None:
+    def _release(self, held: dict[Connection, Held], promises: Promises, has_failed: bool) -> None:
         for connection, frames in held.items():
             connection.frames_held -= len(frames)
-            for entry in frames:
-                if entry[which]:
-                    connection.put(entry[which])
-                if entry[2] is not None:
-                    entry[2](which == 0)
-        for promise in promises:
-            promise[0].callback(promise[1 + which])
+            for frame, refusal, done in frames:
+                if out := refusal if has_failed else frame:
+                    connection.put(out)
+                if done is not None:
+                    done(not has_failed)
+        for promise, result, failure in promises:
+            promise.callback(failure if has_failed else result)
         self._broker.schedule_flush()

@@ -1,11 +1,11 @@
 """Connection: the rules of one network connection, without the network.
 
 Bytes come in through ``receive``, frames go out through ``sink``; a ``Wire`` (the Twisted protocol, the WebSocket
-adapter, the testing client) carries both.  Until the handshake has made a session nothing but CONNECT and AUTH is taken.
-Packets that must wait for an answer (a login, a right) hold back all that came after them, in order.
+adapter, the testing client) carries both.  Until the handshake has made a session nothing but CONNECT and AUTH is
+taken. Packets that must wait for an answer (a login, a right) hold back all that came after them, in order.
 
-Errors: any layer raises ``MQTTError``; ``receive`` is the one place that turns it into a DISCONNECT or CONNACK (5.0) or a
-close (3.x).  Any other exception is logged, counted, and ends this connection alone.
+Errors: any layer raises ``MQTTError``; ``receive`` is the one place that turns it into a DISCONNECT or CONNACK (5.0)
+or a close (3.x).  Any other exception is logged, counted, and ends this connection alone.
 """
 
 from __future__ import annotations
@@ -63,8 +63,14 @@ class Wire(Protocol):
     """What carries a connection.  ``sink`` is where frames wait for ``flush``; both may change while blocked."""
 
     sink: Any
-    peer: str
-    certificate: Any
+
+    @property
+    def peer(self) -> str:
+        """The peer's address, as text."""
+
+    @property
+    def certificate(self) -> Any:
+        """The peer's certificate, or None."""
 
     def flush(self) -> None:
         """Send what is in the sink."""
@@ -212,12 +218,11 @@ class Connection:
 
     def _go_on(self, first: Packet | None) -> None:
         packets, self._held = self._held, None
-        if self.is_closed or packets is None:
+        if packets is None or self.is_closed:
             return
         self.wire.resume()
         self._process(_before(first, packets) if first is not None else packets)
-        if self._held is None and not self.is_closed:
-            self.receive(b"")  # what came behind in the meantime
+        self.receive(b"")  # what came behind in the meantime
         self.broker.schedule_flush()
 
     def _hold_failed(self, failure: Any) -> None:
@@ -445,7 +450,9 @@ class Connection:
     # --- the wire's state ----------------------------------------------------------------------------------------
 
     def block(self, sink: Any, qos0_sink: Any) -> None:
-        """The socket takes nothing more: answers go to ``sink``, QoS 0 messages to ``qos0_sink``, which may drop them."""
+        """The socket takes nothing more: answers go to ``sink``, QoS 0 messages to ``qos0_sink``, which may drop
+        them.
+        """
         self.is_blocked = True
         if not self.is_closed:
             self.sink = sink

@@ -15,7 +15,8 @@ from twisted_p2pmqtt.interfaces import IMQTTCredentials
 class MQTTCredentials:
     """Client id, user name and password (bytes or None), the peer's address as text, its certificate or None.
 
-    Provides ``IUsernamePassword`` too where there is a user name, else ``IAnonymous``, so ordinary checkers work unchanged.
+    Provides ``IUsernamePassword`` too where there is a user name, else ``IAnonymous``, so ordinary checkers work
+    unchanged.
     """
 
     def __init__(
@@ -33,8 +34,8 @@ class MQTTCredentials:
         self.certificate = certificate
         alsoProvides(self, IAnonymous if username is None else IUsernamePassword)
 
-    def checkPassword(self, password: bytes) -> bool:  # noqa: N802  # cred's name
+    def checkPassword(self, password: bytes) -> bool:  # cred's name
         """Is this the password?  In constant time; no password is never right."""
         if self.password is None:
             return False
-        return hmac.compare_digest(self.password, password if isinstance(password, bytes) else str(password).encode())
+        return hmac.compare_digest(self.password, password)

@@ -27,11 +27,20 @@ class Delivery:
     group that chose this subscriber.  A delivery without any of these is shared by all plain subscribers of a message.
     """
 
-    __slots__ = ("_halves_v3", "_halves_v5", "confirmed", "extra", "group", "is_p2p", "message", "qos", "retain", "sequence")
+    __slots__ = (
+        "_halves_v3",
+        "_halves_v5",
+        "confirmed",
+        "extra",
+        "group",
+        "is_p2p",
+        "message",
+        "qos",
+        "retain",
+        "sequence",
+    )
 
-    def __init__(
-        self, message: Message, qos: int, retain: int = 0, extra: bytes = b"", is_p2p: bool = False
-    ) -> None:
+    def __init__(self, message: Message, qos: int, retain: int = 0, extra: bytes = b"", is_p2p: bool = False) -> None:
         self.message = message
         self.qos = qos
         self.retain = retain
@@ -133,4 +142,6 @@ TOO_LARGE = Outcome(
     "",
     "the message is larger than the target's maximum packet size",
 )
-TIMED_OUT = Outcome("timeout", ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, "queued", "the target did not acknowledge in time")
+TIMED_OUT = Outcome(
+    "timeout", ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, "queued", "the target did not acknowledge in time"
+)

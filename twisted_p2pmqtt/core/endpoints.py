@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Endpoint(Subscriber):
     """A client id served from Python.
 
-    ``handler(message)`` is called for each message sent to the id.  Bytes that it returns, or that its Deferred gives within
-    five seconds, are published to the message's Response Topic with its Correlation Data, in this id's name.
+    ``handler(message)`` is called for each message sent to the id.  Bytes that it returns, or that its Deferred gives
+    within five seconds, are published to the message's Response Topic with its Correlation Data, in this id's name.
     """
 
     __slots__ = ("_broker", "_handler", "avatar", "is_local", "stamp")

@@ -1,8 +1,8 @@
 """Guard: how the broker calls code that is not its own: avatars, routers, observers, endpoints.
 
-Whatever such code does, the answer is a plain value: an exception, a wrong type or a Deferred that does not fire denies.
-Each failing piece of code is logged with its traceback once a minute and always counted (section 6 of the project's
-reliability page).
+Whatever such code does, the answer is a plain value: an exception, a wrong type or a Deferred that does not fire
+denies. Each failing piece of code is logged with its traceback once a minute and always counted (section 6 of the
+project's reliability page).
 """
 
 from __future__ import annotations
@@ -122,4 +122,6 @@ def name_of(function: Callable[..., Any]) -> str:
     """A name to log a callable under."""
     owner = getattr(function, "__self__", None)
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
-    return f"{type(owner).__module__}.{type(owner).__qualname__}.{name.rpartition('.')[2]}" if owner is not None else name
+    return (
+        f"{type(owner).__module__}.{type(owner).__qualname__}.{name.rpartition('.')[2]}" if owner is not None else name
+    )

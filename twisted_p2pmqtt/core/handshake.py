@@ -1,7 +1,7 @@
 """Handshake: from CONNECT to CONNACK, and MQTT 5.0's AUTH exchanges (3.1, 3.2, 3.15, 4.12).
 
-A CONNECT is judged, its client logs in (perhaps over several AUTH packets, perhaps later), its will is checked, and then
-the registry gives it a session.  CONNACK tells what is limited here.
+A CONNECT is judged, its client logs in (perhaps over several AUTH packets, perhaps later), its will is checked, and
+then the registry gives it a session.  CONNACK tells what is limited here.
 """
 
 from __future__ import annotations
@@ -33,17 +33,15 @@ LOGIN_DEADLINE = 5.0
 """Seconds that a login, or one step of an AUTH exchange, may take."""
 
 # Section 3.2.2.2; anything else that goes wrong before CONNACK is told as an unspecified error.
-_CONNACK_CODES = frozenset(
-    (0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8A, 0x8C)
-    + (0x90, 0x95, 0x97, 0x99, 0x9A, 0x9B, 0x9C, 0x9D, 0x9F)
-)
+_CONNACK_CODES = frozenset((*range(0x80, 0x8B), 0x8C, 0x90, 0x95, 0x97, 0x99, 0x9A, 0x9B, 0x9C, 0x9D, 0x9F))
 
 
 class Login(NamedTuple):
     """How clients of one listener log in.
 
     ``authenticate(credentials)`` gives an ``IClientAvatar``, a ``LoggedIn``, None for a client without limits, or a
-    Deferred of one of them; it raises ``LoginFailed`` or an ``MQTTError`` to refuse.  ``methods`` are ``IEnhancedAuthenticator`` by their method.
+    Deferred of one of them; it raises ``LoginFailed`` or an ``MQTTError`` to refuse.  ``methods`` are
+    ``IEnhancedAuthenticator`` by their method.
     """
 
     authenticate: Callable[[MQTTCredentials], Any]
@@ -118,11 +116,15 @@ class Handshake:
 
     def _judge(self, connect: Connect, connection: Connection) -> None:
         limits, client_id, version = connection.broker.limits, connect.client_id, connect.version
-        if not client_id and (version == ProtocolVersion.V31 or (version == ProtocolVersion.V311 and not connect.clean_start)):
+        if not client_id and (
+            version == ProtocolVersion.V31 or (version == ProtocolVersion.V311 and not connect.clean_start)
+        ):
             # [MQTT3-3.1.3-8]; 3.1 asks for 1 to 23 characters
             raise MQTTError("an empty client id needs a clean session", ReasonCode.CLIENT_IDENTIFIER_NOT_VALID)
         if len(client_id.encode()) > limits.max_client_id_bytes or has_control_character(client_id):
-            raise MQTTError("client id is too long or holds a control character", ReasonCode.CLIENT_IDENTIFIER_NOT_VALID)
+            raise MQTTError(
+                "client id is too long or holds a control character", ReasonCode.CLIENT_IDENTIFIER_NOT_VALID
+            )
         if client_id in connection.broker.endpoints:
             raise MQTTError("client id is in use by the server", ReasonCode.CLIENT_IDENTIFIER_NOT_VALID)
         if connect.will is not None:
@@ -189,7 +191,8 @@ class Handshake:
 
     def _logged_in(self, avatar: Any) -> Deferred[Any] | None:
         connection, connect = self._connection, self._connect
-        assert connection is not None and connect is not None
+        assert connection is not None
+        assert connect is not None
         if isinstance(avatar, LoggedIn):
             avatar, connection.logout = avatar
         connection.avatar = avatar
@@ -200,7 +203,8 @@ class Handshake:
         right = ask_right(broker.guard, avatar, broker.routes[connect.will.topic.encode()])
         if isinstance(right, Deferred):
             return right.addCallback(self._will_judged)
-        return self._will_judged(right)
+        self._will_judged(right)
+        return None
 
     def _will_judged(self, answer: bool) -> None:
         if not answer:
@@ -235,7 +239,9 @@ class Handshake:
         connection.publishing = Publishing(connection, session)
         connection.accepted(keep_alive)
         broker.stats.connections_accepted += 1
-        connack = Connack(is_resumed and connect.version > 3, ReasonCode.SUCCESS, properties)  # [MQTT-3.2.2-2] [MQTT-3.2.2-3]
+        connack = Connack(
+            is_resumed and connect.version > 3, ReasonCode.SUCCESS, properties
+        )  # [MQTT-3.2.2-2] [MQTT-3.2.2-3]
         frame = connection.encode_fitting(connack)
         if broker.store.pending:
             refusal = refusal_frame(connect.version, MQTTError("", ReasonCode.QUOTA_EXCEEDED))
@@ -322,7 +328,8 @@ class Handshake:
 
     def _proceeded(self, result: object) -> Deferred[Any] | None:
         connection, connect = self._connection, self._connect
-        assert connection is not None and connect is not None
+        assert connection is not None
+        assert connect is not None
         method = connect.properties["authentication_method"]
         if isinstance(result, Continue):  # [MQTT-4.12.0-2]
             properties = Properties(authentication_method=method, authentication_data=result.data)

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on one broker.  Sizes are bytes, times are seconds, rates are per second; 0 means none where it says so."""
+    """Bounds on one broker.  Sizes are bytes, times are seconds, rates are per second; 0 means none where it says
+    so.
+    """
 
     connect_timeout: float = 10.0  # from accept to an accepted CONNECT, handshakes included
     max_packet_size: int = 1_048_576

@@ -123,7 +123,7 @@ class NoP2PRouter:
 
     def resolve(self, topic: str) -> None:
         """None."""
-        return None
+        return
 
 
 def _address(level: str, business: str, form: str, marker: str) -> P2PAddress:
@@ -136,9 +136,10 @@ def _address(level: str, business: str, form: str, marker: str) -> P2PAddress:
 
 def make_router(mode: str, marker: str = "p2p") -> IP2PRouter:
     """The router for ``mode``: off, prefix, suffix or both; ValueError for any other."""
-    makers = {"off": lambda: NoP2PRouter(), "prefix": lambda: PrefixP2PRouter(marker)}
-    makers |= {"suffix": lambda: SuffixP2PRouter(marker), "both": lambda: BothP2PRouter(marker)}
+    if mode == "off":
+        return NoP2PRouter()
+    makers = {"prefix": PrefixP2PRouter, "suffix": SuffixP2PRouter, "both": BothP2PRouter}
     if mode not in makers:
         raise ValueError(f"P2P mode {mode!r} is none of off, prefix, suffix, both")
-    router: IP2PRouter = makers[mode]()
+    router: IP2PRouter = makers[mode](marker)
     return router

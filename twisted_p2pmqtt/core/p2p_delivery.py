@@ -141,4 +141,3 @@ class P2PDelivery:
         else:
             stats.p2p_dropped_quota += 1
         return outcome
-

@@ -1,6 +1,7 @@
 """Publishing: what one client publishes, from the packet to its acknowledgement (3.3, 4.3, 4.9).
 
-QoS 2 is answered once a packet identifier: an identifier that still awaits PUBREL is a duplicate, whatever its DUP flag says.
+QoS 2 is answered once a packet identifier: an identifier that still awaits PUBREL is a duplicate, whatever its DUP
+flag says.
 """
 
 from __future__ import annotations
@@ -189,4 +190,3 @@ class TokenBucket:
             return (1.0 - self._tokens) / self._rate
         self._tokens -= 1.0
         return 0.0
-

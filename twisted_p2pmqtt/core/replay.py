@@ -1,7 +1,7 @@
 """Replay: retained messages on their way to a new subscription (3.3.1.3), a few at a time.
 
-A filter may match every retained topic.  So topics are noted, not messages: each is looked up when its turn comes, and a
-subscriber never sees a value older than one it has seen.  A run ends after five milliseconds, when the client's
+A filter may match every retained topic.  So topics are noted, not messages: each is looked up when its turn comes,
+and a subscriber never sees a value older than one it has seen.  A run ends after five milliseconds, when the client's
 window is full, or when its socket takes nothing more, and goes on when there is room.
 """
 
@@ -40,7 +40,7 @@ class Replay:
 
     def run(self) -> bool:
         """Send what can be sent now; True when nothing is owed any more."""
-        end = perf_counter() + SLICE
+        end, subscriber = perf_counter() + SLICE, self._subscriber
         while self._owed:
             subscription, topics = self._owed[0]
             while topics:
@@ -48,7 +48,7 @@ class Replay:
                     return False
                 topics.popleft()
                 if perf_counter() >= end and topics:
-                    self._broker.schedule_replay(self)
+                    self._broker.schedule_replay(subscriber)
                     return False
             self._owed.popleft()
         return True

@@ -93,8 +93,8 @@ class Route:
     """What a topic leads to.
 
     ``address`` names a P2P target; ``refusal`` is what every client hears that publishes here: the topic is of the P2P
-    form and names nobody (``is_malformed``), starts with ``$`` (``is_reserved``), or its router failed.  ``name`` is the
-    topic as text, ``topic`` as bytes.  ``plan`` is None until it is needed.
+    form and names nobody (``is_malformed``), starts with ``$`` (``is_reserved``), or its router failed.  ``name`` is
+    the topic as text, ``topic`` as bytes.  ``plan`` is None until it is needed.
     """
 
     __slots__ = ("address", "is_malformed", "is_reserved", "name", "plan", "refusal", "target_topic", "topic")

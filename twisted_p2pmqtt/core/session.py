@@ -193,7 +193,9 @@ class Session(Subscriber):
         self.connection.respond(frame, b"")
 
     def _halves(self, delivery: Delivery, flags: int) -> tuple[bytes, bytes] | None:
-        """Encode for this client alone: what is left of the expiry, its alias, its limit; None where it is too large."""
+        """Encode for this client alone: what is left of the expiry, its alias, its limit; None where it is too
+        large.
+        """
         assert self.connection is not None
         halves = self.connection.encode(delivery, flags)
         if self.max_packet_size and len(halves[0]) + len(halves[1]) + (2 if flags & 6 else 0) > self.max_packet_size:
@@ -251,7 +253,6 @@ class Session(Subscriber):
                 self.broker.count_drop(self, delivery, "p2p_dropped_quota")
                 return
 
-
     def pump(self) -> None:
         """Send what waits, as far as the window allows: first what was sent before, then what never was."""
         if self._unsent is not None and not self._resend():
@@ -287,7 +288,7 @@ class Session(Subscriber):
         if delivery.__class__ is not Delivery:
             self.broker.stats.acknowledgements_unknown += 1
             return
-        if delivery.qos != 1:  # type: ignore[union-attr]
+        if delivery.qos != 1:
             raise ProtocolViolation("PUBACK for a QoS 2 message")
         self._finish(packet_id, reason_code)
 
@@ -328,7 +329,7 @@ class Session(Subscriber):
         state = inflight.pop(packet_id)
         self._end_stored(state)
         if state.__class__ is Delivery:
-            self._observe_delivered(state)  # type: ignore[arg-type]
+            self._observe_delivered(state)
         if len(inflight) > MAX_PACKET_ID // 2:
             if self._freed is None:
                 self._freed = deque()
@@ -434,7 +435,7 @@ class Session(Subscriber):
 
     def may_receive_delivery(self, delivery: Delivery) -> bool:
         """The same for a delivery: a P2P message is received by right of its address, unless the options say more."""
-        if delivery.is_p2p and not self.broker.p2p.check_receive:
+        if delivery.is_p2p and not self.broker.p2p.options.check_receive:
             return True
         return self.may_receive(delivery.message.topic.decode())
 
@@ -475,4 +476,3 @@ class Session(Subscriber):
         for delivery in self.pending or ():
             self._count_pending(delivery, -1)
         self.pending = None
-

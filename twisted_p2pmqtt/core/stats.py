@@ -47,6 +47,41 @@ class Stats:
         "wills_published",
     )
 
+    acknowledgements_unknown: int
+    auth_failures: int
+    connections_accepted: int
+    connections_open: int
+    connections_refused: int
+    dropped_expired: int
+    dropped_not_authorized: int
+    dropped_offline_qos0: int
+    dropped_queue_full: int
+    dropped_slow_reader: int
+    dropped_too_large: int
+    hook_errors: int
+    internal_errors: int
+    malformed_packets: int
+    messages_delivered: int
+    messages_queued: int
+    messages_received: int
+    messages_retained: int
+    p2p_delivered: int
+    p2p_dropped_denied: int
+    p2p_dropped_malformed: int
+    p2p_dropped_qos0_offline: int
+    p2p_dropped_quota: int
+    p2p_dropped_too_large: int
+    p2p_dropped_unknown: int
+    p2p_queued: int
+    p2p_received: int
+    p2p_retain_ignored: int
+    queued_bytes: int
+    sessions_expired: int
+    sessions_taken_over: int
+    stalled_connections: int
+    store_failures: int
+    wills_published: int
+
     def __init__(self) -> None:
         for name in self.__slots__:
             setattr(self, name, 0)

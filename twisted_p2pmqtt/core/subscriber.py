@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from twisted_p2pmqtt.core.delivery import Delivery, Outcome
+
+if TYPE_CHECKING:
+    from twisted_p2pmqtt.core.replay import Replay
 
 ASK = 0
 """``encoding`` of a subscriber whose every delivery goes through ``deliver``."""
@@ -15,6 +20,12 @@ class Subscriber:
     """
 
     __slots__ = ("client_id", "connection", "encoding", "replay", "sink")
+
+    client_id: str
+    connection: Any
+    encoding: int
+    replay: Replay | None
+    sink: Any
 
     is_connected = True
     is_ready = True

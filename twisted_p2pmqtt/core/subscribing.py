@@ -30,11 +30,13 @@ def subscribe(connection: Connection, session: Session, packet: Subscribe) -> De
         raise MQTTError("no subscription identifiers here", ReasonCode.SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED)
     judged = [_judge(limits, request) for request in packet.requests]
     if connection.avatar is None:
-        return _answer(connection, session, packet, judged, [True] * len(judged))
+        _answer(connection, session, packet, judged, [True] * len(judged))
+        return None
     ask, may_subscribe = connection.broker.guard.ask_later, connection.avatar.may_subscribe
     answers = [False if isinstance(matched, int) else ask(may_subscribe, matched) for matched in judged]
     if not any(isinstance(answer, Deferred) for answer in answers):
-        return _answer(connection, session, packet, judged, answers)
+        _answer(connection, session, packet, judged, answers)
+        return None
     waiting = [answer if isinstance(answer, Deferred) else succeed(answer) for answer in answers]
     gathered: Deferred[Any] = gatherResults(waiting)
     return gathered.addCallback(lambda rights: _answer(connection, session, packet, judged, rights))

@@ -3,9 +3,10 @@
 ``frames`` is the sink that everybody appends to; ``flush`` joins and sends it.  On a plain TCP or Unix socket it sends
 directly, because Twisted's ``write`` arms and disarms the poller each time; only what the kernel does not take goes
 through the transport.  From then on the outbox is *blocked*: it becomes the transport's pull producer, hands it one
-chunk whenever the last one is gone, and tells the connection, which lets QoS 1 and 2 wait in the session and sends QoS 0
-into a bounded backlog.  So a peer that does not read costs at most a chunk in the transport, ``max_qos0_bytes``, and its
-answers, for which reading stops at ``ANSWERS_LIMIT``; after ``stall_timeout`` without progress it is aborted.
+chunk whenever the last one is gone, and tells the connection, which lets QoS 1 and 2 wait in the session and sends
+QoS 0 into a bounded backlog.  So a peer that does not read costs at most a chunk in the transport,
+``max_qos0_bytes``, and its answers, for which reading stops at ``ANSWERS_LIMIT``; after ``stall_timeout`` without
+progress it is aborted.
 
 Other transports (TLS, WebSocket, HAProxy, tests) are written to; they pause us as a streaming producer.  The order of
 bytes is kept because a direct send happens only while the transport's own buffer is empty: between the first partial
@@ -190,13 +191,13 @@ class Outbox:
 
     # --- the transport as our consumer ---------------------------------------------------------------------------
 
-    def pauseProducing(self) -> None:  # noqa: N802
+    def pauseProducing(self) -> None:
         """The transport's buffer is full."""
         self._is_paused = True
         if self._backlog is None and not self.is_closing:
             self._block()
 
-    def resumeProducing(self) -> None:  # noqa: N802
+    def resumeProducing(self) -> None:
         """The transport has room: give it the next chunk, or go back to normal."""
         self._is_paused = False
         backlog = self._backlog
@@ -213,7 +214,7 @@ class Outbox:
         if not self._is_paused:
             self._unblock()
 
-    def stopProducing(self) -> None:  # noqa: N802
+    def stopProducing(self) -> None:
         """The transport is gone."""
         self._stop_timer()
 

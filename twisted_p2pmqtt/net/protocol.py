@@ -1,14 +1,14 @@
 """MQTTProtocol and MQTTFactory: the broker's connections as Twisted knows them.
 
-The protocol carries bytes between a transport and a ``core.connection.Connection``, which has all the rules; the factory
-counts connections, refuses those over its limits, and ticks the broker while it listens.
+The protocol carries bytes between a transport and a ``core.connection.Connection``, which has all the rules; the
+factory counts connections, refuses those over its limits, and ticks the broker while it listens.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.interfaces import ISSLTransport, ITCPTransport
@@ -39,7 +39,7 @@ class MQTTProtocol(Protocol):
     outbox: Outbox
     _pauses = 0
 
-    def connectionMade(self) -> None:  # noqa: N802
+    def connectionMade(self) -> None:
         """Start the connection; one over the factory's limits is turned away at once."""
         transport: Any = self.transport
         if ITCPTransport.providedBy(transport):
@@ -60,11 +60,11 @@ class MQTTProtocol(Protocol):
         if not self.factory.admit(self):
             self.connection.refuse(ReasonCode.CONNECTION_RATE_EXCEEDED)
 
-    def dataReceived(self, data: bytes) -> None:  # noqa: N802
+    def dataReceived(self, data: bytes) -> None:
         """Bytes from the peer."""
         self.connection.receive(data)
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The transport is gone."""
         self.outbox.lost()
         self.connection.lost()
@@ -115,7 +115,11 @@ class MQTTProtocol(Protocol):
     def stalled(self) -> None:
         """The peer has taken nothing for too long."""
         self.factory.broker.stats.stalled_connections += 1
-        self.transport.abortConnection()  # type: ignore[union-attr]
+        self.abort()
+
+    def abort(self) -> None:
+        """Close now; what is not sent is lost."""
+        self.transport.abortConnection()  # type: ignore[union-attr]  # every stream transport has it
 
 
 def peer_text(transport: Any) -> str:
@@ -131,8 +135,8 @@ def open_login(credentials: MQTTCredentials) -> None:
 def portal_login(portal: Portal, allow_anonymous: bool = False) -> Callable[[MQTTCredentials], Any]:
     """Clients log in at a cred portal for an ``IClientAvatar``.
 
-    Without a user name a client is refused, unless ``allow_anonymous``: then the portal is asked if it has a checker for
-    ``IAnonymous``, and else the client has every right.
+    Without a user name a client is refused, unless ``allow_anonymous``: then the portal is asked if it has a checker
+    for ``IAnonymous``, and else the client has every right.
     """
     from twisted.cred.credentials import IAnonymous
 
@@ -142,7 +146,8 @@ def portal_login(portal: Portal, allow_anonymous: bool = False) -> Callable[[MQT
                 raise MQTTError("a user name is required", ReasonCode.NOT_AUTHORIZED)
             if IAnonymous not in portal.checkers:
                 return None
-        return portal.login(credentials, None, IClientAvatar).addCallback(logged_in)
+        # zope, not the type checker, knows that the credentials provide an ICredentials
+        return portal.login(cast(Any, credentials), None, IClientAvatar).addCallback(logged_in)
 
     def logged_in(result: tuple[Any, Any, Callable[[], object]]) -> LoggedIn:
         interface, avatar, logout = result
@@ -161,7 +166,7 @@ class MQTTFactory(Factory):
     ``ticker`` drives the broker's clock while at least one factory listens; one of its own unless given.
     """
 
-    protocol = MQTTProtocol
+    protocol: Any = MQTTProtocol
     noisy = False
 
     def __init__(
@@ -186,11 +191,11 @@ class MQTTFactory(Factory):
             ticker = Ticker(reactor, broker.advance)
         self._ticker = ticker
 
-    def startFactory(self) -> None:  # noqa: N802
+    def startFactory(self) -> None:
         """The first port listens."""
         self._ticker.start()
 
-    def stopFactory(self) -> None:  # noqa: N802
+    def stopFactory(self) -> None:
         """The last port is closed."""
         self._ticker.stop()
 

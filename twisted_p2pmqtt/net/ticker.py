@@ -1,7 +1,7 @@
 """Ticker: calls the broker's ``advance`` every tick, by the monotonic clock.
 
-Twisted's own timers hang on the wall clock: set back by an hour, ``callLater(1)`` fires an hour late.  So a small thread
-waits on a monotonic condition and asks the reactor to tick; in tests a ``Clock`` does.
+Twisted's own timers hang on the wall clock: set back by an hour, ``callLater(1)`` fires an hour late.  So a small
+thread waits on a monotonic condition and asks the reactor to tick; in tests a ``Clock`` does.
 """
 
 from __future__ import annotations
