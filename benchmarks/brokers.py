@@ -87,19 +87,14 @@ def free_port() -> int:
 def running(spec: BrokerSpec) -> Iterator[Running]:
     """The broker while the block runs. Raises NotAvailable, with its last words, where it ends before it is ready, and
     where it does not do what the spec asks for, though it did not refuse to start."""
-    directory = Path(tempfile.mkdtemp(prefix="p2pmqtt-bench-"))
-    # mosquitto, started by root, drops to a user of its own, who must reach its certificate and its store.
-    directory.chmod(0o777)
-    port = free_port()
-    command = _COMMANDS[spec.name](spec, port, directory)
-    log = directory / "log"
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("P2PMQTT_")}
-    process: subprocess.Popen[bytes] | None = None
-    try:
-        with log.open("wb") as output, child_conditions(BROKER_CORE):
-            process = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
-            )
+    with contextlib.ExitStack() as stack:
+        temporary = tempfile.TemporaryDirectory(prefix="p2pmqtt-bench-", ignore_cleanup_errors=True)
+        directory = Path(stack.enter_context(temporary))
+        # mosquitto, started by root, drops to a user of its own, who must reach its certificate and its store.
+        directory.chmod(0o777)
+        port, log = free_port(), directory / "log"
+        process = _spawn(_COMMANDS[spec.name](spec, port, directory), log)
+        stack.callback(_stop, process)
         _wait_until_ready(process, port, log)
         check_connection(spec.transport, port)
         if spec.acl:
@@ -109,10 +104,14 @@ def running(spec: BrokerSpec) -> Iterator[Running]:
             raise RuntimeError(f"{spec.name} ended with {process.returncode}: {_last_words(log)}")
         if spec.name == "ours" and spec.store != "none":
             check_store(directory / STORE_FILE)
-    finally:
-        if process is not None:
-            _stop(process)
-        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _spawn(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("P2PMQTT_")}
+    with log.open("wb") as output, child_conditions(BROKER_CORE):
+        return subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:

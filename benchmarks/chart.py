@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
-WIDTH, LABELS, RIGHT = 1040, 500, 70
+WIDTH, LABELS, RIGHT = 1070, 530, 70
 BAR, GAP, TOP, BOTTOM = 16, 8, 56, 34
 BETTER, WORSE, INK, FAINT = "#2f7d4f", "#b5483a", "#222222", "#d5d5d5"
 FONT = "font-family='sans-serif' font-size='12'"

@@ -247,6 +247,7 @@ AFTER_CONNECT = [
     Refused("QoS 1 with packet id 0, 3.1.1", 4, "32 06 0001 61 0000 78", ProtocolViolation, ("MQTT3-2.3.1-1",)),
     Refused("QoS 1 without a packet id", 4, "32 04 0001 61 00", MalformedPacket, ("MQTT3-2.3.1-1",)),
     Refused("C03 empty topic, 3.1.1", 4, "30 03 0000 78", TopicNameInvalid, ("MQTT3-4.7.3-1",)),
+    Refused("empty topic and nothing else, 3.1.1", 4, "30 02 0000", TopicNameInvalid, ("MQTT3-4.7.3-1",)),
     Refused("C04 empty topic and no alias", 5, "30 04 0000 00 78", ProtocolViolation, ("MQTT-4.7.3-1",)),
     Refused(
         "C05 wildcard + in the topic, 5.0",

@@ -35,6 +35,7 @@ def publish(size: int) -> bytes:
 
 def test_it_stops_behind_a_connect() -> None:
     reader = PacketReader()
+    assert not halted(reader)
     assert kinds(reader.feed(CONNECT + SUBSCRIBE + PING)) == [Connect]
     assert halted(reader)
     assert reader.version == 4

@@ -8,6 +8,8 @@ identifier of each receiver goes between a head and a tail that all of them shar
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from twisted_p2pmqtt.codec.primitives import encode_varint
 from twisted_p2pmqtt.codec.properties import NO_PROPERTIES, Properties, encode_property_body
 
@@ -92,10 +94,12 @@ class Message:
         """The whole PUBLISH at QoS 0, not retained, for a 3.x (``version`` 3 or 4) or 5.0 receiver; kept."""
         if version == 5:
             if self.frame_v5 is None:
-                self.frame_v5 = b"".join(self.halves(5, 0))
+                head, tail = self.halves(5, 0)
+                self.frame_v5 = head + tail
             return self.frame_v5
         if self.frame_v3 is None:
-            self.frame_v3 = b"".join(self.halves(4, 0))
+            payload = self.payload
+            self.frame_v3 = encode_head(self.topic, 0, len(payload)) + payload
         return self.frame_v3
 
     def halves(self, version: int, flags: int, extra: bytes = b"") -> tuple[bytes, bytes]:
@@ -118,7 +122,20 @@ class Message:
 
 def encode_halves(topic: bytes, payload: bytes, flags: int, properties: bytes | None) -> tuple[bytes, bytes]:
     """Head and tail of a PUBLISH around its packet identifier; ``properties`` None for 3.x, else encoded, no length."""
-    tail = payload if properties is None else b"%b%b%b" % (encode_varint(len(properties)), properties, payload)
-    remaining = 2 + len(topic) + (2 if flags & 6 else 0) + len(tail)
-    head = b"%c%b%b%b" % (0x30 | flags, encode_varint(remaining), len(topic).to_bytes(2, "big"), topic)
-    return head, tail
+    if properties is None:
+        tail = payload
+    elif properties:
+        tail = b"%b%b%b" % (encode_varint(len(properties)), properties, payload)
+    else:
+        tail = b"\0" + payload
+    return encode_head(topic, flags, len(tail) + 2 if flags & 6 else len(tail)), tail
+
+
+@lru_cache(maxsize=4096)
+def encode_head(topic: bytes, flags: int, rest: int) -> bytes:
+    """A PUBLISH up to its topic, where ``rest`` bytes follow the topic.
+
+    Kept, because messages of one topic tend to have one size, and then all begin with the same bytes.
+    """
+    remaining = encode_varint(2 + len(topic) + rest)
+    return b"%c%b%b%b" % (0x30 | flags, remaining, len(topic).to_bytes(2, "big"), topic)

@@ -221,7 +221,9 @@ class Broker:
             return route
         if isinstance(address, P2PAddress):
             route.address = address
+            route.target = address.client_id
             route.target_topic = address.topic.encode()
+            route.names_reserved_topic = address.topic.startswith("$")
         else:
             self.guard.reject("P2P router", address, "P2PAddress or None")
             route.refusal = DENIED

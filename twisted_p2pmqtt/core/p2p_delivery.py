@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from twisted_p2pmqtt.codec.message import Message
+from twisted_p2pmqtt.codec.message import Message, encode_head
 from twisted_p2pmqtt.codec.properties import Properties
 from twisted_p2pmqtt.core.delivery import (
     ACCEPTED,
@@ -24,9 +24,8 @@ from twisted_p2pmqtt.core.delivery import (
     Outcome,
 )
 from twisted_p2pmqtt.core.limits import P2POptions
-from twisted_p2pmqtt.core.publisher import SENDER
+from twisted_p2pmqtt.core.publisher import NO_STAMP, SENDER
 from twisted_p2pmqtt.core.routes import Route
-from twisted_p2pmqtt.core.session import Session
 
 if TYPE_CHECKING:
     from twisted_p2pmqtt.core.broker import Broker
@@ -40,30 +39,48 @@ class P2PDelivery:
     def __init__(self, broker: Broker, options: P2POptions) -> None:
         self._broker = broker
         self.options = options
+        # What the options come to on the way of each message.
+        self._has_business_topic = options.deliver_topic == "business"
+        self._is_stamped = options.stamp_sender
+        self._max_queued = options.max_queued
 
     def publish(self, route: Route, message: Message, publisher: Publisher) -> Outcome:
         """One copy to the target's session; the outcome is what the sender may know."""
-        stats = self._broker.stats
-        stats.p2p_received += 1
-        address = route.address
-        assert address is not None
-        if address.topic.startswith("$") and not publisher.is_local:
-            stats.p2p_dropped_malformed += 1
+        broker, options = self._broker, self.options
+        if route.names_reserved_topic and not publisher.is_local:
+            broker.stats.p2p_dropped_malformed += 1
             return TOPIC_INVALID
         if message.retain:
-            stats.p2p_retain_ignored += 1
+            broker.stats.p2p_retain_ignored += 1
             message.retain = 0
-        outcome = self._deliver(route, address.client_id, message, publisher)
-        if self.options.hide_presence and outcome in (ONLINE, QUEUED, NO_SESSION, OFFLINE_QOS0):
+        target: Subscriber | None = broker.sessions.get(route.target)
+        if target is None:
+            target = broker.endpoints.get(route.target)
+        if target is None:
+            broker.stats.p2p_dropped_unknown += 1
+            outcome = NO_SESSION
+        else:
+            topic = route.target_topic if self._has_business_topic else self._delivered_topic(route, publisher)
+            if options.check_receive and not target.may_receive(topic.decode()):
+                broker.stats.p2p_dropped_denied += 1
+                outcome = OFFLINE_QOS0
+            else:
+                outcome = self._hand_over(target, message, topic, publisher)
+        if options.hide_presence and outcome in (ONLINE, QUEUED, NO_SESSION, OFFLINE_QOS0):
             return ACCEPTED
         return outcome
+
+    def _delivered_topic(self, route: Route, publisher: Publisher) -> bytes:
+        if self.options.deliver_topic == "original":
+            return route.topic
+        assert route.address is not None
+        return route.address.reply_topic(publisher.client_id).encode()
 
     def send(
         self, client_id: str, message: Message, publisher: Publisher, confirmed: Callable[[int], None] | None = None
     ) -> Outcome:
         """Send to a client by id rather than by topic; ``message.topic`` is what it hears."""
         broker = self._broker
-        broker.stats.p2p_received += 1
         target: Subscriber | None = broker.sessions.get(client_id) or broker.endpoints.get(client_id)
         if target is None:
             broker.stats.p2p_dropped_unknown += 1
@@ -71,43 +88,31 @@ class P2PDelivery:
         self._address(message, message.topic, publisher)
         delivery = Delivery(message, message.qos, 0, b"", True)
         delivery.confirmed = confirmed
-        return self._hand_over(target, delivery)
+        return self._deliver(target, delivery)
 
-    def _deliver(self, route: Route, client_id: str, message: Message, publisher: Publisher) -> Outcome:
-        broker, options = self._broker, self.options
-        stats = broker.stats
-        target: Subscriber | None = broker.sessions.get(client_id) or broker.endpoints.get(client_id)
-        if target is None:
-            stats.p2p_dropped_unknown += 1
-            return NO_SESSION
-        if options.deliver_topic == "business":
-            topic = route.target_topic
-        elif options.deliver_topic == "original":
-            topic = message.topic
-        else:
-            assert route.address is not None
-            topic = route.address.reply_topic(publisher.client_id).encode()
-        if options.check_receive and not target.may_receive(topic.decode()):
-            stats.p2p_dropped_denied += 1
-            return NO_SESSION if options.hide_presence else OFFLINE_QOS0
-        self._address(message, topic, publisher)
-        if not message.qos and target.encoding:
+    def _hand_over(self, target: Subscriber, message: Message, topic: bytes, publisher: Publisher) -> Outcome:
+        encoding = target.encoding
+        if not message.qos and (encoding == 4 or (encoding == 5 and not message.properties)):
+            # Nothing but the topic changes, and the sender's name comes in where the target can read it.
             sink = target.sink
             if not sink:
-                broker.touched.append(target.connection)
-            sink.append(message.frame(target.encoding))
-            stats.p2p_delivered += 1
+                self._broker.touched.append(target.connection)
+            payload = message.payload
+            if encoding == 4:
+                sink.append(encode_head(topic, 0, len(payload)) + payload)
+            else:
+                block = publisher.stamp.block if self._is_stamped else NO_STAMP.block
+                sink.append(encode_head(topic, 0, len(block) + len(payload)) + block + payload)
+            self._broker.stats.p2p_delivered += 1
             return ONLINE
-        return self._hand_over(target, Delivery(message, message.qos, 0, b"", True))
+        self._address(message, topic, publisher)
+        return self._deliver(target, Delivery(message, message.qos, 0, b"", True))
 
     def _address(self, message: Message, topic: bytes, publisher: Publisher) -> None:
         """Set what the target hears: the topic, and the true sender in place of what a client claims to be one."""
         if not message.properties:
-            if not self.options.stamp_sender:
-                message.readdress(topic, message.properties)
-                return
-            properties, body = publisher.stamp
-            message.readdress(topic, properties, body)
+            stamp = publisher.stamp if self._is_stamped else NO_STAMP
+            message.readdress(topic, stamp.properties, stamp.body)
             return
         properties = Properties(**message.properties)
         pairs = [pair for pair in properties.get("user_properties", ()) if pair[0] != SENDER]
@@ -118,26 +123,29 @@ class P2PDelivery:
             properties["user_properties"] = pairs
         message.readdress(topic, properties)
 
-    def _hand_over(self, target: Subscriber, delivery: Delivery) -> Outcome:
-        broker, options = self._broker, self.options
-        stats = broker.stats
-        if delivery.qos and isinstance(target, Session) and target.pending_p2p >= options.max_queued:
-            if options.overflow == "reject":
-                stats.p2p_dropped_quota += 1
-                return QUOTA_EXCEEDED
-            target.drop_oldest_p2p()
-        outcome = target.deliver(delivery)
-        if outcome is QUOTA_EXCEEDED and options.overflow == "drop_oldest" and isinstance(target, Session):
-            target.drop_oldest_p2p()
-            outcome = target.deliver(delivery)
-        if outcome is ONLINE:
-            stats.p2p_delivered += 1
-        elif outcome is QUEUED:
-            stats.p2p_queued += 1
-        elif outcome is OFFLINE_QOS0:
-            stats.p2p_dropped_qos0_offline += 1
-        elif outcome is TOO_LARGE:
-            stats.p2p_dropped_too_large += 1
+    def _deliver(self, target: Subscriber, delivery: Delivery) -> Outcome:
+        is_crowded = delivery.qos and target.pending_p2p >= self._max_queued
+        if is_crowded and self.options.overflow == "reject":
+            outcome = QUOTA_EXCEEDED
         else:
-            stats.p2p_dropped_quota += 1
+            if is_crowded:
+                target.drop_oldest_p2p()
+            outcome = target.deliver(delivery)
+            if outcome is ONLINE:
+                self._broker.stats.p2p_delivered += 1
+                return ONLINE
+            if outcome is QUOTA_EXCEEDED and self.options.overflow == "drop_oldest":
+                target.drop_oldest_p2p()
+                outcome = target.deliver(delivery)
+        counter = _COUNTERS.get(outcome, "p2p_dropped_quota")
+        stats = self._broker.stats
+        setattr(stats, counter, getattr(stats, counter) + 1)
         return outcome
+
+
+_COUNTERS = {
+    ONLINE: "p2p_delivered",
+    QUEUED: "p2p_queued",
+    OFFLINE_QOS0: "p2p_dropped_qos0_offline",
+    TOO_LARGE: "p2p_dropped_too_large",
+}

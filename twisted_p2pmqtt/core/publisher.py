@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
 
-from twisted_p2pmqtt.codec.properties import Properties, encode_property_body
+from twisted_p2pmqtt.codec.properties import (
+    NO_PROPERTIES,
+    Properties,
+    encode_properties,
+    encode_property_body,
+)
 
 if TYPE_CHECKING:
     from twisted_p2pmqtt.core.guard import Guard
@@ -27,17 +32,29 @@ class Publisher(Protocol):
     avatar: Any
 
     @property
-    def stamp(self) -> tuple[Properties, bytes]:
-        """The properties that name this sender, and their encoded form."""
+    def stamp(self) -> Stamp:
+        """What names this sender on a P2P message."""
 
     def may_use(self, route: Route) -> bool:
         """May it publish along this route?"""
 
 
-def sender_stamp(client_id: str) -> tuple[Properties, bytes]:
-    """The properties that name this sender, and their encoded form."""
+class Stamp(NamedTuple):
+    """The properties that name a P2P message's sender, and their encoded forms without and with the length in front."""
+
+    properties: Properties
+    body: bytes
+    block: bytes
+
+
+def sender_stamp(client_id: str) -> Stamp:
+    """The stamp of this sender."""
     properties: Properties = {"user_properties": [(SENDER, client_id)]}
-    return properties, encode_property_body(properties)
+    return Stamp(properties, encode_property_body(properties), encode_properties(properties))
+
+
+NO_STAMP = Stamp(NO_PROPERTIES, b"", b"\0")
+"""For a message that does not name its sender."""
 
 
 def ask_right(guard: Guard, avatar: Any, route: Route) -> bool | Deferred[bool]:

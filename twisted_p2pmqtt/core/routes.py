@@ -92,18 +92,34 @@ def make_plan(tree: SubscriptionTree, topic: str) -> Plan:
 class Route:
     """What a topic leads to.
 
-    ``address`` names a P2P target; ``refusal`` is what every client hears that publishes here: the topic is of the P2P
+    ``address`` names a P2P target, ``target`` is its client id and ``target_topic`` its business topic, which the
+    broker alone may begin with ``$`` (``names_reserved_topic``).
+
+    ``refusal`` is what every client hears that publishes here: the topic is of the P2P
     form and names nobody (``is_malformed``), starts with ``$`` (``is_reserved``), or its router failed.  ``name`` is
     the topic as text, ``topic`` as bytes.  ``plan`` is None until it is needed.
     """
 
-    __slots__ = ("address", "is_malformed", "is_reserved", "name", "plan", "refusal", "target_topic", "topic")
+    __slots__ = (
+        "address",
+        "is_malformed",
+        "is_reserved",
+        "name",
+        "names_reserved_topic",
+        "plan",
+        "refusal",
+        "target",
+        "target_topic",
+        "topic",
+    )
 
     def __init__(self, topic: bytes, name: str) -> None:
         self.topic = topic
         self.name = name
         self.address: P2PAddress | None = None
+        self.target = ""
         self.target_topic = b""
+        self.names_reserved_topic = False
         self.is_malformed = False
         self.refusal: Outcome | None = None
         self.is_reserved = name.startswith("$")

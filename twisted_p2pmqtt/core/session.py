@@ -21,7 +21,6 @@ from twisted.internet.defer import Deferred
 from twisted_p2pmqtt.codec.constants import ReasonCode
 from twisted_p2pmqtt.codec.errors import ProtocolViolation
 from twisted_p2pmqtt.codec.message import DUP
-from twisted_p2pmqtt.codec.properties import Properties
 from twisted_p2pmqtt.codec.writer import PACKET_ID, PUBREL_HEAD
 from twisted_p2pmqtt.core.delivery import (
     OFFLINE_QOS0,
@@ -35,7 +34,7 @@ from twisted_p2pmqtt.core.delivery import (
     Outcome,
     Released,
 )
-from twisted_p2pmqtt.core.publisher import ask_right, sender_stamp
+from twisted_p2pmqtt.core.publisher import Stamp, ask_right, sender_stamp
 from twisted_p2pmqtt.core.subscriber import ASK, Subscriber
 from twisted_p2pmqtt.core.subscriptions import Subscription
 
@@ -105,7 +104,7 @@ class Session(Subscriber):
         self._freed: deque[int] | None = None
         self.replay: Replay | None = None
         self.rights: dict[Route, bool] | None = None
-        self._stamp: tuple[Properties, bytes] | None = None
+        self._stamp: Stamp | None = None
         self.pending_bytes = 0
         self.pending_p2p = 0
         self._last_packet_id = 0
@@ -250,7 +249,7 @@ class Session(Subscriber):
                 self.pending.remove(delivery)
                 self._count_pending(delivery, -1)
                 self._end_stored(delivery)
-                self.broker.count_drop(self, delivery, "p2p_dropped_quota")
+                self.broker.count_drop(self, delivery, "p2p_dropped_oldest")
                 return
 
     def pump(self) -> None:
@@ -440,7 +439,7 @@ class Session(Subscriber):
         return self.may_receive(delivery.message.topic.decode())
 
     @property
-    def stamp(self) -> tuple[Properties, bytes]:
+    def stamp(self) -> Stamp:
         """The properties that name this client as a P2P message's sender, and their encoded form."""
         if self._stamp is None:
             self._stamp = sender_stamp(self.client_id)

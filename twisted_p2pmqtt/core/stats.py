@@ -32,12 +32,12 @@ class Stats:
         "p2p_delivered",
         "p2p_dropped_denied",
         "p2p_dropped_malformed",
+        "p2p_dropped_oldest",
         "p2p_dropped_qos0_offline",
         "p2p_dropped_quota",
         "p2p_dropped_too_large",
         "p2p_dropped_unknown",
         "p2p_queued",
-        "p2p_received",
         "p2p_retain_ignored",
         "queued_bytes",
         "sessions_expired",
@@ -68,12 +68,12 @@ class Stats:
     p2p_delivered: int
     p2p_dropped_denied: int
     p2p_dropped_malformed: int
+    p2p_dropped_oldest: int
     p2p_dropped_qos0_offline: int
     p2p_dropped_quota: int
     p2p_dropped_too_large: int
     p2p_dropped_unknown: int
     p2p_queued: int
-    p2p_received: int
     p2p_retain_ignored: int
     queued_bytes: int
     sessions_expired: int
@@ -86,6 +86,21 @@ class Stats:
         for name in self.__slots__:
             setattr(self, name, 0)
 
+    @property
+    def p2p_received(self) -> int:
+        """P2P messages taken from senders: each ended in exactly one of these."""
+        return (
+            self.p2p_delivered
+            + self.p2p_queued
+            + self.p2p_dropped_denied
+            + self.p2p_dropped_malformed
+            + self.p2p_dropped_qos0_offline
+            + self.p2p_dropped_quota
+            + self.p2p_dropped_too_large
+            + self.p2p_dropped_unknown
+        )
+
     def snapshot(self) -> dict[str, int]:
         """Every counter by name."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        counters = {name: getattr(self, name) for name in self.__slots__}
+        return {**counters, "p2p_received": self.p2p_received}

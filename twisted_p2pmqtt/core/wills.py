@@ -10,7 +10,7 @@ from twisted_p2pmqtt.codec.errors import MQTTError
 from twisted_p2pmqtt.codec.message import Message
 from twisted_p2pmqtt.codec.packets import Will
 from twisted_p2pmqtt.codec.properties import Properties
-from twisted_p2pmqtt.core.publisher import ask_right, sender_stamp
+from twisted_p2pmqtt.core.publisher import Stamp, ask_right, sender_stamp
 
 if TYPE_CHECKING:
     from twisted_p2pmqtt.core.broker import Broker
@@ -33,7 +33,7 @@ class PendingWill:
         self.delay: int = will.properties.get("will_delay_interval", 0)  # seconds
 
     @property
-    def stamp(self) -> tuple[Properties, bytes]:
+    def stamp(self) -> Stamp:
         """The dead client is the sender."""
         return sender_stamp(self.client_id)
 
