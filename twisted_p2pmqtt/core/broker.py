@@ -95,6 +95,7 @@ class Broker:
         self.clock = clock
         self._flush_call: Any = None
         self._taken_in = 0
+        self._is_in_round = False
         self.is_stopping = False  # sessions that survive keep their wills; no connection's end publishes one
         self.local = LocalClient(self)
 
@@ -348,7 +349,7 @@ class Broker:
 
     def schedule_flush(self) -> None:
         """Flush when every socket that is readable now has been read."""
-        if self._flush_call is None and (self.touched or self.store.pending):
+        if self._flush_call is None and (self.touched or self.store.pending) and not self._is_in_round:
             self._flush_call = self.clock.callLater(0, self.flush)
 
     def taken_in(self, size: int) -> None:
@@ -356,8 +357,12 @@ class Broker:
         self._taken_in += size
         if self._taken_in > FLUSH_EVERY:
             self.flush()
-        elif self._flush_call is None and (self.touched or self.store.pending):
+        elif self._flush_call is None and (self.touched or self.store.pending) and not self._is_in_round:
             self._flush_call = self.clock.callLater(0, self.flush)
+
+    def begin_round(self) -> None:
+        """Whoever feeds connections will call ``flush`` at the end of its round."""
+        self._is_in_round = True
 
     def flush(self) -> None:
         """Hand what was recorded to the store, and what was written to the sockets."""
@@ -366,6 +371,7 @@ class Broker:
                 self._flush_call.cancel()
             self._flush_call = None
         self._taken_in = 0
+        self._is_in_round = False
         if self.store.pending:
             self.commits.start()
         touched, self.touched = self.touched, []

@@ -19,9 +19,10 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from twisted.internet import tcp
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
+
+from twisted_p2pmqtt.net.read_group import plain_socket
 
 CHUNK = 65536
 """Bytes handed to a blocked transport at once."""
@@ -130,8 +131,9 @@ class Outbox:
         self._has_progress = False
         self._timer: Any = None
         self._send: Callable[[bytes], int] | None = None
-        if isinstance(transport, tcp.Connection) and not transport.TLS:
-            self._send = transport.getHandle().send
+        socket = plain_socket(transport)
+        if socket is not None:
+            self._send = socket.send
         else:
             transport.registerProducer(self, True)
 

@@ -21,6 +21,7 @@ from twisted_p2pmqtt.core.connection import Connection
 from twisted_p2pmqtt.core.handshake import LoggedIn, Login
 from twisted_p2pmqtt.interfaces import IClientAvatar
 from twisted_p2pmqtt.net.outbox import Outbox
+from twisted_p2pmqtt.net.read_group import ReadGroup, plain_socket
 from twisted_p2pmqtt.net.ticker import Ticker
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class MQTTProtocol(Protocol):
     connection: Connection
     outbox: Outbox
     _pauses = 0
+    _group: ReadGroup | None = None
+    _key = -1
 
     def connectionMade(self) -> None:
         """Start the connection; one over the factory's limits is turned away at once."""
@@ -49,14 +52,18 @@ class MQTTProtocol(Protocol):
         self.stall_timeout = limits.write_stall_timeout
         self.max_qos0_bytes = limits.max_qos0_pending_bytes
         self.after: Callable[..., Timer] = broker.wheel.after
+        is_plain = plain_socket(transport) is not None
         self.outbox = Outbox(transport, self)
         self.sink = self.outbox.frames
         self.flush = self.outbox.flush
         self.connection = Connection(broker, self, self.factory.login)
-        # One call less for each read; ``dataReceived`` below is the documented way.
-        self.dataReceived = self.connection.receive  # type: ignore[method-assign]
         self.blocked = self.connection.block
         self.unblocked = self.connection.unblock
+        # Whoever overrides dataReceived wants to see the bytes, and so reads through the reactor.
+        if is_plain and type(self).dataReceived is MQTTProtocol.dataReceived:
+            self._group = self.factory.read_group
+        if self._group is not None:
+            self._key = self._group.add(transport, self.connection.receive)
         if not self.factory.admit(self):
             self.connection.refuse(ReasonCode.CONNECTION_RATE_EXCEEDED)
 
@@ -66,6 +73,8 @@ class MQTTProtocol(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The transport is gone."""
+        if self._group is not None:
+            self._group.remove(self._key)
         self.outbox.lost()
         self.connection.lost()
         self.factory.released(self)
@@ -84,19 +93,27 @@ class MQTTProtocol(Protocol):
 
     def close(self) -> None:
         """Send what is in the sink and close."""
+        if self._group is not None:
+            self._group.remove(self._key)
         self.outbox.close()
 
     def pause(self) -> None:
         """Read no more until ``resume`` was called as often."""
         self._pauses += 1
         if self._pauses == 1:
-            self.transport.pauseProducing()  # type: ignore[union-attr]
+            if self._group is not None:
+                self._group.pause(self._key)
+            else:
+                self.transport.pauseProducing()  # type: ignore[union-attr]
 
     def resume(self) -> None:
         """Read again."""
         self._pauses -= 1
         if self._pauses == 0 and not self.outbox.is_closing:
-            self.transport.resumeProducing()  # type: ignore[union-attr]
+            if self._group is not None:
+                self._group.resume(self._key)
+            else:
+                self.transport.resumeProducing()  # type: ignore[union-attr]
 
     # --- what the outbox asks of its owner -----------------------------------------------------------------------
 
@@ -182,6 +199,9 @@ class MQTTFactory(Factory):
         self.login = Login(login, {method.method: method for method in methods})
         self.max_connections = max_connections
         self.connections: set[MQTTProtocol] = set()
+        self.read_group: ReadGroup | None = None
+        if ReadGroup.is_possible(broker.clock):
+            self.read_group = ReadGroup(broker.clock, broker.begin_round, broker.flush)
         self._addresses = AddressLimits(
             broker.limits.connections_per_address, broker.limits.connects_per_second_per_address
         )
