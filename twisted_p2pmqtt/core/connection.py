@@ -120,6 +120,7 @@ class Connection:
         "is_blocked",
         "is_closed",
         "is_explained",
+        "is_unread",
         "keep_alive",
         "last_packet",
         "logout",
@@ -155,6 +156,7 @@ class Connection:
         self.is_explained = True  # may acknowledgements carry reason strings and user properties?
         self.is_blocked = False
         self.is_closed = False
+        self.is_unread = False  # is reading held back by us, so that silence is not the peer's?
         self.frames_held = 0
         self.last_packet = broker.wheel.now
         self._held: Iterator[Packet] | None = None
@@ -428,7 +430,7 @@ class Connection:
 
     def _check_keep_alive(self) -> None:
         left = self.last_packet + self.keep_alive * 1.5 - self.broker.wheel.now
-        if left > 0 or self._held is not None:
+        if left > 0 or self._held is not None or self.is_unread:
             self._timer = self.broker.wheel.after(max(left, 1.0), self._check_keep_alive)
         else:
             self.close(ReasonCode.KEEP_ALIVE_TIMEOUT)  # [MQTT-3.1.2-22] [MQTT3-3.1.2-24]
@@ -436,7 +438,7 @@ class Connection:
     def _check_partial_packet(self) -> None:
         self._partial_timer = None
         if self.reader.has_partial_packet and self._held is None:
-            if not self._has_progress:
+            if not self._has_progress and not self.is_unread:
                 self.close(ReasonCode.MALFORMED_PACKET)
             else:
                 self._has_progress = False

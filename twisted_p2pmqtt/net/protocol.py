@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from twisted_p2pmqtt.core.broker import Broker
     from twisted_p2pmqtt.core.credentials import MQTTCredentials
-    from twisted_p2pmqtt.core.timers import Timer
 
 
 class MQTTProtocol(Protocol):
@@ -38,6 +37,8 @@ class MQTTProtocol(Protocol):
     factory: MQTTFactory
     connection: Connection
     outbox: Outbox
+    counted_host: str | None = None
+    """The host under which ``AddressLimits`` counts this connection."""
     _pauses = 0
     _group: ReadGroup | None = None
     _key = -1
@@ -51,7 +52,7 @@ class MQTTProtocol(Protocol):
         limits = broker.limits
         self.stall_timeout = limits.write_stall_timeout
         self.max_qos0_bytes = limits.max_qos0_pending_bytes
-        self.after: Callable[..., Timer] = broker.wheel.after
+        self.wheel = broker.wheel
         is_plain = plain_socket(transport) is not None
         self.outbox = Outbox(transport, self)
         self.sink = self.outbox.frames
@@ -65,6 +66,16 @@ class MQTTProtocol(Protocol):
         if self._group is not None:
             self._key = self._group.add(transport, self.connection.receive)
         if not self.factory.admit(self):
+            self.connection.refuse(ReasonCode.CONNECTION_RATE_EXCEEDED)
+        elif self.factory.is_proxied:
+            self.dataReceived = self._first_received  # type: ignore[method-assign]
+
+    def _first_received(self, data: bytes) -> None:
+        """The first bytes behind a PROXY header: only now is the peer's address known."""
+        del self.dataReceived
+        if self.factory.admit_address(self):
+            self.dataReceived(data)
+        else:
             self.connection.refuse(ReasonCode.CONNECTION_RATE_EXCEEDED)
 
     def dataReceived(self, data: bytes) -> None:
@@ -119,10 +130,13 @@ class MQTTProtocol(Protocol):
 
     def hold_reading(self) -> None:
         """Too many answers wait for a peer that does not read."""
+        self.connection.is_unread = True
         self.pause()
 
     def go_on_reading(self) -> None:
         """It reads again."""
+        self.connection.is_unread = False
+        self.connection.last_packet = self.wheel.now
         self.resume()
 
     def dropped(self) -> None:
@@ -181,6 +195,7 @@ class MQTTFactory(Factory):
     ``login`` is a callable as in ``core.handshake.Login``, open to everybody unless given; ``methods`` are
     ``IEnhancedAuthenticator``.  ``max_connections`` is a number of connections of this factory, None for no limit.
     ``ticker`` drives the broker's clock while at least one factory listens; one of its own unless given.
+    ``is_proxied``: a peer's address is known only with its first bytes, as behind a ``haproxy:`` endpoint.
     """
 
     protocol: Any = MQTTProtocol
@@ -194,10 +209,12 @@ class MQTTFactory(Factory):
         max_connections: int | None = None,
         reactor: Any = None,
         ticker: Ticker | None = None,
+        is_proxied: bool = False,
     ) -> None:
         self.broker = broker
         self.login = Login(login, {method.method: method for method in methods})
         self.max_connections = max_connections
+        self.is_proxied = is_proxied
         self.connections: set[MQTTProtocol] = set()
         self.read_group: ReadGroup | None = None
         if ReadGroup.is_possible(broker.clock):
@@ -224,12 +241,19 @@ class MQTTFactory(Factory):
         self.connections.add(protocol)
         if self.max_connections is not None and len(self.connections) > self.max_connections:
             return False
-        return self._addresses.admit(host_of(protocol.transport), time.monotonic())
+        return self.is_proxied or self.admit_address(protocol)
+
+    def admit_address(self, protocol: MQTTProtocol) -> bool:
+        """Count the connection for its address; False where that has one too many."""
+        # Kept, because what was not counted must not be released, nor under another name.
+        protocol.counted_host = host_of(protocol.transport)
+        return self._addresses.admit(protocol.counted_host, time.monotonic())
 
     def released(self, protocol: MQTTProtocol) -> None:
         """A connection is over."""
         self.connections.discard(protocol)
-        self._addresses.released(host_of(protocol.transport))
+        if protocol.counted_host is not None:
+            self._addresses.released(protocol.counted_host)
 
 
 def host_of(transport: Any) -> str:

@@ -28,6 +28,10 @@ READ_SIZE = 65536
 AT_ONCE = 256
 """Sockets read before the reactor's other readers have their turn; epoll hands out the rest first next time."""
 
+# Edge triggered: a readable socket is reported once for what has come, not again until it is empty.
+_READABLE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET if hasattr(select, "epoll") else 0
+_ENDING = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR if hasattr(select, "epoll") else 0
+
 _log = Logger()
 
 
@@ -70,7 +74,7 @@ class ReadGroup:
         if not self._members:
             self._reactor.addReader(self)
         self._members[key] = _Member(transport, receive)
-        self._epoll.register(key, select.EPOLLIN)
+        self._epoll.register(key, _READABLE)
         return key
 
     def pause(self, key: int) -> None:
@@ -79,9 +83,9 @@ class ReadGroup:
             self._epoll.unregister(key)
 
     def resume(self, key: int) -> None:
-        """Read it again."""
+        """Read it again, with what has come meanwhile."""
         if key in self._members:
-            self._epoll.register(key, select.EPOLLIN)
+            self._epoll.register(key, _READABLE)
 
     def remove(self, key: int) -> None:
         """The member's socket is closed, or about to be; an unknown one is ignored."""
@@ -112,7 +116,7 @@ class ReadGroup:
         """Read every member that is ready, once."""
         members = self._members
         self._started()
-        for key, _ in self._epoll.poll(0, AT_ONCE):
+        for key, event in self._epoll.poll(0, AT_ONCE):
             member = members.get(key)
             if member is None:
                 continue  # closed by what an earlier one sent
@@ -128,9 +132,18 @@ class ReadGroup:
                 except Exception:
                     _log.failure("reading a connection failed")
                     member.transport.abortConnection()
-            else:
+            if (event & _ENDING or not data) and key in members:
                 self.release(key)
+            elif len(data) == READ_SIZE and key in members:
+                self._ask_again(key)
         self._done()
+
+    def _ask_again(self, key: int) -> None:
+        """There may be more: have the socket reported in the next round."""
+        try:
+            self._epoll.modify(key, _READABLE)
+        except OSError:
+            pass  # paused meanwhile; it will be reported when it is resumed
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor is going down; the transports are told by themselves."""
