@@ -392,7 +392,7 @@ class Broker:
 
     def remove_observer(self, observer: IBrokerObserver) -> None:
         """Stop telling it."""
-        self.observers.remove(observer)
+        self.observers.discard(observer)
 
     def count_drop(self, subscriber: Subscriber, delivery: Delivery, reason: str) -> None:
         """A delivery to this subscriber is dropped; ``reason`` is the counter's name."""

@@ -198,7 +198,10 @@ class Connection:
     def _process(self, packets: Iterator[Packet]) -> None:
         try:
             for packet in packets:
-                waiting = _HANDLERS[packet.__class__](self, packet)
+                if packet.__class__ is Message:
+                    waiting = self.publishing.publish(packet)
+                else:
+                    waiting = _HANDLERS[packet.__class__](self, packet)
                 if waiting is not None:
                     self._hold(waiting, packets)
                     return
@@ -300,7 +303,8 @@ class Connection:
         return self.handshake.auth(packet)
 
     def _puback(self, packet: Puback) -> None:
-        self._session.puback(packet.packet_id, packet.reason_code)
+        session = self.session or self._session
+        session.puback(packet.packet_id, packet.reason_code)
 
     def _pubrec(self, packet: Pubrec) -> None:
         owed, code = self._session.pubrec(packet.packet_id, packet.reason_code)
@@ -318,9 +322,6 @@ class Connection:
 
     def _pubcomp(self, packet: Pubcomp) -> None:
         self._session.pubcomp(packet.packet_id, packet.reason_code)
-
-    def _publish(self, packet: Message) -> Deferred[Any] | None:
-        return self.publishing.publish(packet)
 
     def _subscribe(self, packet: Subscribe) -> Deferred[Any] | None:
         return subscribe(self, self._session, packet)
@@ -481,7 +482,6 @@ def _not_from_client(connection: Connection, packet: Packet) -> None:
 
 
 _HANDLERS: dict[type, Callable[[Connection, Any], Deferred[Any] | None]] = {
-    Message: Connection._publish,
     Puback: Connection._puback,
     Pubrec: Connection._pubrec,
     Pubrel: Connection._pubrel,

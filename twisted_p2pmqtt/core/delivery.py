@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from twisted_p2pmqtt.codec.constants import ReasonCode
-from twisted_p2pmqtt.codec.message import Message
+from twisted_p2pmqtt.codec.message import Message, encode_head
 from twisted_p2pmqtt.codec.primitives import encode_varint
 from twisted_p2pmqtt.codec.properties import NO_PROPERTIES, Properties, encode_properties
 
@@ -59,7 +59,9 @@ class Delivery:
                 self._halves_v5 = self.message.halves(5, self.qos << 1 | self.retain, self.extra)
             return self._halves_v5
         if self._halves_v3 is None:
-            self._halves_v3 = self.message.halves(4, self.qos << 1 | self.retain)
+            payload = self.message.payload
+            head = encode_head(self.message.topic, self.qos << 1 | self.retain, 2 + len(payload))
+            self._halves_v3 = head, payload
         return self._halves_v3
 
     def copy(self) -> Delivery:

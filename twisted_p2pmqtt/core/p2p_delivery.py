@@ -105,7 +105,11 @@ class P2PDelivery:
                 sink.append(encode_head(topic, 0, len(block) + len(payload)) + block + payload)
             self._broker.stats.p2p_delivered += 1
             return ONLINE
-        self._address(message, topic, publisher)
+        if message.properties:
+            self._address(message, topic, publisher)
+        else:
+            stamp = publisher.stamp if self._is_stamped else NO_STAMP
+            message.readdress(topic, stamp.properties, stamp.body)
         return self._deliver(target, Delivery(message, message.qos, 0, b"", True))
 
     def _address(self, message: Message, topic: bytes, publisher: Publisher) -> None:
@@ -124,7 +128,7 @@ class P2PDelivery:
         message.readdress(topic, properties)
 
     def _deliver(self, target: Subscriber, delivery: Delivery) -> Outcome:
-        is_crowded = delivery.qos and target.pending_p2p >= self._max_queued
+        is_crowded = target.pending_p2p >= self._max_queued and delivery.qos
         if is_crowded and self.options.overflow == "reject":
             outcome = QUOTA_EXCEEDED
         else:

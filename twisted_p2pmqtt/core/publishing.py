@@ -40,7 +40,17 @@ class NotYet:
 class Publishing:
     """The publishing side of one connection."""
 
-    __slots__ = ("_aliases", "_broker", "_bucket", "_connection", "_is_v5", "_limit", "_session", "_unacknowledged")
+    __slots__ = (
+        "_aliases",
+        "_broker",
+        "_bucket",
+        "_connection",
+        "_is_v5",
+        "_limit",
+        "_max_qos",
+        "_session",
+        "_unacknowledged",
+    )
 
     def __init__(self, connection: Connection, session: Session) -> None:
         self._connection = connection
@@ -51,6 +61,7 @@ class Publishing:
         self._aliases: dict[int, bytes] | None = None  # [MQTT-3.3.2-7]: they end with the connection
         self._unacknowledged = 0
         limits = self._broker.limits
+        self._max_qos = limits.max_qos
         self._bucket = TokenBucket(limits.publish_rate, limits.publish_burst) if limits.publish_rate else None
 
     def publish(self, message: Message) -> Deferred[Any] | None:
@@ -72,9 +83,9 @@ class Publishing:
         if qos == 0:
             broker.publish_message(message, session)
             return None
-        if qos > broker.limits.max_qos:  # [MQTT-3.2.2-11]
+        if qos > self._max_qos:  # [MQTT-3.2.2-11]
             raise MQTTError("the QoS is not supported", ReasonCode.QOS_NOT_SUPPORTED)
-        if self._is_v5:
+        if self._is_v5 and (self._unacknowledged or session.received):
             self._check_receive_maximum(message)
         if qos == 1:
             outcome = broker.publish_message(message, session)

@@ -178,7 +178,10 @@ class Session(Subscriber):
                 # Exactly once needs the packet id to survive before the client can have seen it.
                 self._after_commit(head + PACKET_ID[packet_id] + tail)
                 return ONLINE
-        self._put((head, PACKET_ID[packet_id], tail))
+        sink = self.sink
+        if not sink:
+            self.broker.touched.append(self.connection)
+        sink.extend((head, PACKET_ID[packet_id], tail))
         return ONLINE
 
     def _put(self, frames: tuple[bytes, ...]) -> None:
@@ -286,10 +289,10 @@ class Session(Subscriber):
         delivery = self.inflight.get(packet_id)
         if delivery.__class__ is not Delivery:
             self.broker.stats.acknowledgements_unknown += 1
-            return
-        if delivery.qos != 1:
+        elif delivery.qos != 1:
             raise ProtocolViolation("PUBACK for a QoS 2 message")
-        self._finish(packet_id, reason_code)
+        else:
+            self._finish(packet_id, reason_code)
 
     def pubrec(self, packet_id: int, reason_code: int) -> tuple[bool, int]:
         """The client has a QoS 2 message.  Gives whether PUBREL is owed, and its reason code."""
@@ -326,24 +329,30 @@ class Session(Subscriber):
     def _finish(self, packet_id: int, reason_code: int) -> None:
         inflight = self.inflight
         state = inflight.pop(packet_id)
-        self._end_stored(state)
+        if state.sequence:
+            self._end_stored(state)
         if state.__class__ is Delivery:
             self._observe_delivered(state)
-        if len(inflight) > MAX_PACKET_ID // 2:
-            if self._freed is None:
-                self._freed = deque()
-            self._freed.append(packet_id)
-        elif self._freed is not None:
-            self._freed = None
+        if self._freed is not None or len(inflight) > MAX_PACKET_ID // 2:
+            self._remember_freed(packet_id)
         if self.pending or self._unsent is not None or self.replay is not None:
             self.pump()
         if state.confirmed is not None:
             state.confirmed(reason_code)
 
+    def _remember_freed(self, packet_id: int) -> None:
+        if len(self.inflight) <= MAX_PACKET_ID // 2:
+            self._freed = None
+        else:
+            if self._freed is None:
+                self._freed = deque()
+            self._freed.append(packet_id)
+
     def _observe_delivered(self, delivery: Delivery) -> None:
-        self.broker.stats.messages_delivered += 1
-        if self.broker.observers:
-            self.broker.observers.delivered(self, delivery)
+        broker = self.broker
+        broker.stats.messages_delivered += 1
+        if broker.observers:
+            broker.observers.delivered(self, delivery)
 
     # --- coming and going ----------------------------------------------------------------------------------------
 
