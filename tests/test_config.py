@@ -90,7 +90,7 @@ def test_the_examples_commented_options_are_good_too(config: Config) -> None:
         str(config.directory / "ca.pem"),
         "optional",
     )
-    assert settings.auth.jwt == JWTSettings(("RS256",), str(config.directory / "jwt.pem"))
+    assert settings.auth.jwt == JWTSettings(("RS256",), str(config.directory / "jwt.pem"), audience="mqtt")
     assert settings.auth.http == HTTPAuthSettings("http://127.0.0.1:8080/auth", 1.0)
     assert settings.auth.password_file == str(config.directory / "passwd")
 

@@ -135,6 +135,7 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
         "--store=",
         "--store-path=",
         "--check",
+        "--recover",
         "--version",
     ):
         assert option in out
@@ -151,13 +152,13 @@ def test_plugin_is_found() -> None:
     assert maker.makeService is makeService
 
 
-def service_module(monkeypatch: pytest.MonkeyPatch, made: list[tuple[Settings, object]]) -> None:
+def service_module(monkeypatch: pytest.MonkeyPatch, made: list[tuple[Settings, object, bool]]) -> None:
     """Put a stand-in where tap finds the service: what a real one does is tested elsewhere."""
 
     class MQTTService(Service):
         @classmethod
-        def from_settings(cls, settings: Settings, reactor: object) -> MQTTService:
-            made.append((settings, reactor))
+        def from_settings(cls, settings: Settings, reactor: object, recover: bool) -> MQTTService:
+            made.append((settings, reactor, recover))
             if settings.limits.max_qos == 0:
                 raise ConfigError(["acl:1: not a rule", "acl:2: not a rule"])
             return cls()
@@ -168,11 +169,13 @@ def service_module(monkeypatch: pytest.MonkeyPatch, made: list[tuple[Settings, o
 
 
 def test_make_service(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[tuple[Settings, object]] = []
+    made: list[tuple[Settings, object, bool]] = []
     service_module(monkeypatch, made)
     options = parsed("--listen", "tcp:0")
     assert IService.providedBy(makeService(options))
-    assert made == [(options.settings, reactor)]
+    recovering = parsed("--recover")
+    makeService(recovering)
+    assert made == [(options.settings, reactor, False), (recovering.settings, reactor, True)]
 
 
 def test_make_service_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

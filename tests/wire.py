@@ -19,6 +19,7 @@ from twisted_p2pmqtt.codec.packets import (
     Pingreq,
     Pingresp,
     Puback,
+    Pubacks,
     Pubcomp,
     Pubrec,
     Pubrel,
@@ -62,13 +63,19 @@ def comparable(packet: Packet) -> object:
 
 
 def read_all(reader: PacketReader, *chunks: bytes) -> list[Packet]:
-    """Everything that the reader makes of these chunks, going on behind a CONNECT as a server does."""
+    """Everything that the reader makes of these chunks, going on behind a CONNECT as a server does.
+
+    Runs of PUBACK are spelled out: how long they are depends on how the stream was cut.
+    """
     packets: list[Packet] = []
     for chunk in chunks:
         packets += (new := reader.feed(chunk))
         if new and isinstance(new[-1], Connect):
             packets += reader.feed(b"")
-    return packets
+    out: list[Packet] = []
+    for packet in packets:
+        out += map(Puback, packet.packet_ids) if isinstance(packet, Pubacks) else [packet]
+    return out
 
 
 def message(
@@ -284,6 +291,7 @@ EITHER_WAY = [
     Vector("PUBLISH 3.1.1, topic of 2 bytes", 4, "30 05 0002 c3a9 21", message(b"!", b"\xc3\xa9")),
     Vector("PUBLISH 3.1.1, 127 bytes follow", 4, "30 7f 0001 61" + 124 * "78", message(124 * b"x", b"a")),
     Vector("PUBLISH 3.1.1, 128 bytes follow", 4, "30 8001 0001 61" + 125 * "78", message(125 * b"x", b"a")),
+    Vector("PUBLISH 3.1.1, topic of 256 bytes", 4, "30 8302 0100" + 256 * "61" + "78", message(topic=256 * b"a")),
     Vector("PUBLISH 5.0", 5, "30 07 0003 612f62 00 78", message()),
     Vector("PUBLISH 5.0, retained, empty", 5, "31 06 0003 612f62 00", message(b"", flags=RETAIN)),
     Vector("PUBLISH 5.0, QoS 1", 5, "32 09 0003 612f62 0001 00 78", message(qos=1, packet_id=1)),

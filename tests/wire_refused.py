@@ -307,6 +307,7 @@ AFTER_CONNECT = [
     Refused("SUBSCRIBE options 04, 3.1.1", 4, "82 06 0001 0001 61 04", MalformedPacket, ("MQTT3-3.8.3-4",)),
     Refused("D04 SUBSCRIBE options C0", 5, "82 07 0001 00 0001 61 c0", MalformedPacket, ("MQTT-3.8.3-5",)),
     Refused("D05 retain handling 3", 5, "82 07 0001 00 0001 61 30", ProtocolViolation),
+    Refused("retain handling 3 with QoS 1", 5, "82 07 0001 00 0001 61 31", ProtocolViolation),
     Refused("D08 SUBSCRIBE with packet id 0, 3.1.1", 4, "82 06 0000 0001 61 00", ProtocolViolation, ("MQTT3-2.3.1-1",)),
     Refused("UNSUBSCRIBE with packet id 0, 5.0", 5, "a2 06 0000 00 0001 61", ProtocolViolation, ("MQTT-2.2.1-3",)),
     Refused("D14 subscription identifier 0", 5, "82 09 0001 02 0b 00 0001 61 00", ProtocolViolation),

@@ -6,7 +6,7 @@ The public names; everything else may move.  ``testing`` has what an embedder's 
 from __future__ import annotations
 
 from twisted_p2pmqtt.codec.constants import ReasonCode
-from twisted_p2pmqtt.codec.errors import MQTTError
+from twisted_p2pmqtt.codec.errors import MQTTError, ServerRedirect
 from twisted_p2pmqtt.codec.message import Message
 from twisted_p2pmqtt.core.broker import Broker
 from twisted_p2pmqtt.core.credentials import MQTTCredentials
@@ -60,6 +60,7 @@ __all__ = [
     "PrefixP2PRouter",
     "ReasonCode",
     "SendResult",
+    "ServerRedirect",
     "SessionInfo",
     "Success",
     "SuffixP2PRouter",

@@ -100,11 +100,15 @@ class StoreSettings:
 
 @dataclass(frozen=True, slots=True)
 class JWTSettings:
-    """Tokens as passwords: which signatures are trusted, and whose.  One of ``key_file`` and ``jwks_url`` is set."""
+    """Tokens as passwords: which signatures are trusted, and whose.  One of ``key_file`` and ``jwks_url`` is set.
+
+    ``audience``: whom a token must be made for, its ``aud``; None: anybody.
+    """
 
     algorithms: tuple[str, ...] = ("RS256",)
     key_file: str | None = None
     jwks_url: str | None = None
+    audience: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

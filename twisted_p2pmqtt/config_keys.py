@@ -240,6 +240,7 @@ def limit_keys() -> dict[str, Check]:
         "wildcard_subscriptions": boolean,
         "shared_subscriptions": boolean,
         "subscription_identifiers": boolean,
+        "validate_payload_format": boolean,
         "receive_maximum": whole(1, 65_535),
         "max_inflight": whole(1, 65_535),
         "topic_alias_maximum": whole(0, 65_535),
@@ -286,6 +287,7 @@ def jwt_keys(base: str) -> dict[str, Check]:
         "algorithms": algorithms,
         "key_file": readable_file(base),
         "jwks_url": url,
+        "audience": text,
     }
 
 

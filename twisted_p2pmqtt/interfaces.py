@@ -61,8 +61,11 @@ class IBroker(Interface):
         nothing. Gives an object with ``unregister()``; raises ValueError where the id is taken.
         """
 
-    def disconnect(client_id: str, reason_code: int = 0x98) -> bool:
-        """Close the client's connection, with this reason code for 5.0; True if there was one."""
+    def disconnect(client_id: str, reason_code: int = 0x98, server_reference: str | None = None) -> bool:
+        """Close the client's connection, with this reason code for 5.0; True if there was one.
+
+        ``server_reference`` tells a 5.0 client which server to use instead, with reason code 0x9C or 0x9D.
+        """
 
     def list_sessions() -> Any:
         """A list of ``SessionInfo``, one a session, connected or not."""
@@ -126,14 +129,14 @@ class IClientAvatar(Interface):
 class IMQTTCredentials(Interface):
     """What a CONNECT brings, for cred checkers that want more than user name and password.
 
-    The credentials object also provides ``twisted.cred.credentials.IUsernamePassword`` when there is a user name, so
-    that ordinary checkers work unchanged.
+    The credentials object also provides ``twisted.cred.credentials.IUsernamePassword`` when there is a user name, and
+    ``IAnonymous`` when there is neither name nor password, so that ordinary checkers work unchanged.
     """
 
     client_id = Attribute("str; empty where the client wants one assigned")
     username = Attribute("bytes or None")
     password = Attribute("bytes or None")
-    peer = Attribute("the transport's peer address, an IAddress")
+    peer = Attribute("str: the peer's address as text, host:port")
     certificate = Attribute("the peer's certificate (pyOpenSSL X509) or None")
 
 
@@ -154,24 +157,39 @@ class IEnhancedAuthenticator(Interface):
 class IStore(Interface):
     """Where sessions, queues and retained messages survive.  Called on the reactor's thread; never blocks.
 
-    The recording methods only note what happened; ``commit`` makes all that was noted since the last one survive.
-    Acknowledgements leave after their commit.  Values are plain: the broker converts its clock to wall time.
+    The recording methods only note what happened; ``commit`` makes all that was noted since the last one survive, as a
+    whole or not at all.  Acknowledgements leave after their commit.  Times are given in wall-clock seconds.
+
+    What a failed commit should have made survive is not forgotten: the store tries again by itself until it can, and a
+    later commit succeeds only when that has.
     """
 
-    durable = Attribute("bool: False where nothing survives, and then only commit and close are ever called")
-    pending = Attribute("bool: True while something was recorded and no commit has covered it")
+    durable = Attribute("bool: False where nothing survives; then nothing is ever recorded")
+    pending = Attribute(
+        "bool: True while something was recorded, or could not be committed, and no commit is under way"
+    )
     available = Attribute("bool: False while commits fail; publishes that must survive are refused meanwhile")
-    congested = Attribute("bool: True while the writer is behind; publishers are paused meanwhile")
+    congested = Attribute("bool: True while the writer is behind; publishers of QoS 1 and 2 are paused meanwhile")
 
     def restore(receive: Any) -> Any:
-        """Read everything; ``receive(records)`` is called in the reactor's thread with lists of at most some hundred
-        records (``core.records``).  Gives a Deferred that fires when all is read, or fails with ``StoreError``."""
+        """Open the store and read everything, while the reactor goes on.
+
+        ``receive(records)`` is called in the reactor's thread with lists of at most some hundred records
+        (``core.records``): first sessions with their subscriptions, then deliveries in the order of their sequence, then
+        retained messages.  Gives a Deferred that fires when all is read, or fails with ``StoreError``.
+        """
+
+    def restore_now(receive: Any) -> None:
+        """The same before this returns, for a process whose reactor does not run yet.  Raises ``StoreError``."""
+
+    def new_sequence() -> int:
+        """A key for a delivery: larger than any before, over all sessions."""
 
     def save_session(record: Any) -> None:
         """Create or replace the session's own row (``SessionRecord`` without its collections)."""
 
     def drop_session(client_id: str) -> None:
-        """Forget the session and all that belongs to it."""
+        """Forget the session, its subscriptions and its received packet ids; ``acknowledge`` ends its deliveries."""
 
     def save_subscription(client_id: str, record: Any) -> None:
         """Create or replace a ``SubscriptionRecord``."""
@@ -179,18 +197,21 @@ class IStore(Interface):
     def drop_subscription(client_id: str, topic_filter: str) -> None:
         """Forget it."""
 
-    def enqueue(client_id: str, sequence: int, delivery: Any, packet_id: int) -> None:
-        """Note a delivery to a session; ``packet_id`` is 0 while it waits.  The same message in several queues is one
-        object (``delivery.message``) and is stored once."""
+    def enqueue(client_id: str, sequence: int, delivery: Any, packet_id: int, expires_at: float | None) -> None:
+        """Note a delivery to a session; ``packet_id`` is 0 while it waits.
+
+        The same message in several queues is one object (``delivery.message``), and is stored once where it was put into
+        them in one turn; nothing of it may change any more.  ``expires_at`` is when it does, None for never.
+        """
 
     def sent(client_id: str, sequence: int, packet_id: int) -> None:
         """A waiting delivery got its packet id."""
 
-    def released(client_id: str, sequence: int) -> None:
+    def released(client_id: str, sequence: int, packet_id: int) -> None:
         """A QoS 2 delivery was received by the client (PUBREC); PUBREL is owed."""
 
     def acknowledge(client_id: str, sequence: int) -> None:
-        """A delivery is over."""
+        """A delivery is over; one whose commit has not begun is forgotten without having survived."""
 
     def receive(client_id: str, packet_id: int) -> None:
         """A QoS 2 publish of the client's was taken; a second one with this id is a duplicate until ``forget``."""
@@ -198,18 +219,18 @@ class IStore(Interface):
     def forget(client_id: str, packet_id: int) -> None:
         """The client released that packet id (PUBREL)."""
 
-    def retain(topic: str, message: Any) -> None:
-        """Keep ``message`` as the retained one of ``topic`` (str)."""
+    def retain(topic: str, message: Any, expires_at: float | None) -> None:
+        """Keep ``message`` as the retained one of ``topic`` (str); times as in ``enqueue``."""
 
     def unretain(topic: str) -> None:
         """Forget the retained message."""
 
     def commit() -> Any:
         """Give None where nothing is pending, else a Deferred that fires when everything recorded so far survives, in
-        the order of the calls, and fails with ``StoreError`` when it does not."""
+        the order of the calls, and fails with ``StoreError`` when it does not for now."""
 
     def close() -> Any:
-        """Commit and close; a Deferred."""
+        """Commit and close; a Deferred, which fires in any case."""
 
 
 class ICluster(Interface):

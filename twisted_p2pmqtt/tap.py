@@ -34,7 +34,10 @@ class Options(usage.Options):
         ["store", None, None, "Where to keep sessions and retained messages: sqlite or memory."],
         ["store-path", None, None, "The database file of the sqlite store."],
     ]
-    optFlags = [["check", None, "Check the configuration, say what it comes to, and exit: 0 if it is good, else 1."]]
+    optFlags = [
+        ["check", None, "Check the configuration, say what it comes to, and exit: 0 if it is good, else 1."],
+        ["recover", None, "Set a damaged store aside and go on with what is readable in it."],
+    ]
 
     settings: Settings
 
@@ -53,6 +56,10 @@ class Options(usage.Options):
         """Read the configuration; with --check, report and exit.  SystemExit(1) where it cannot be used."""
         try:
             self.settings = load_settings(self["config"], os.environ, self._overrides())
+            if self["check"]:
+                from .service import check_files
+
+                check_files(self.settings)
         except ConfigError as error:
             _give_up(error)
         if self["check"]:
@@ -103,7 +110,7 @@ def makeService(options: Options) -> IService:
     from .service import MQTTService
 
     try:
-        return MQTTService.from_settings(options.settings, reactor)
+        return MQTTService.from_settings(options.settings, reactor, recover=bool(options["recover"]))
     except ConfigError as error:
         _give_up(error)
 

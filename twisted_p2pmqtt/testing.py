@@ -9,6 +9,7 @@
     assert device.messages[0].payload == b"23.5"
 
 ``MemoryClient`` runs the same protocol, factory and codec as a TCP client meets; only the socket is a list of bytes.
+``P2PRouterTests`` is a suite that a P2P router of your own can be held against.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from twisted_p2pmqtt.codec.packets import (
     Connect,
     Disconnect,
     Puback,
+    Pubacks,
     Pubcomp,
     Pubrec,
     Pubrel,
@@ -47,6 +49,9 @@ from twisted_p2pmqtt.core.limits import Limits, P2POptions
 from twisted_p2pmqtt.interfaces import IP2PRouter, IStore
 from twisted_p2pmqtt.net.protocol import MQTTFactory, open_login
 from twisted_p2pmqtt.store.memory import MemoryStore
+from twisted_p2pmqtt.testing_routers import P2PRouterTests
+
+__all__ = ["MemoryClient", "MemoryTransport", "P2PRouterTests", "make_broker", "memory_factory"]
 
 P = TypeVar("P", bound=Packet)
 
@@ -150,7 +155,8 @@ class MemoryClient:
             if self._reader.error is not None:
                 raise self._reader.error
             for packet in packets:
-                self._take(packet)
+                for each in map(Puback, packet.packet_ids) if isinstance(packet, Pubacks) else (packet,):
+                    self._take(each)
 
     def _take(self, packet: Packet) -> None:
         self._packets.append(packet)

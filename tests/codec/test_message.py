@@ -124,8 +124,9 @@ def test_what_a_message_says_of_itself() -> None:
     assert received.properties is NO_PROPERTIES
     assert received.expires_at is None
     assert received.size == 11  # it keeps its packet
-    assert Message(b"a/b", b"xy").size == 2
-    assert Message(b"a/b", b"xy").payload == b"xy"
+    made = Message(b"a/b", b"xy")
+    assert comparable(made) == (b"a/b", b"xy", (0, 0, 0), 0, {})
+    assert made.size == 2
 
 
 def test_ready_made_bytes_are_what_the_encoders_make() -> None:

@@ -6,8 +6,9 @@ from tests.wire import FROM_CLIENT, VECTORS, comparable, read_all
 from twisted_p2pmqtt.codec.decode import Packet
 from twisted_p2pmqtt.codec.errors import MalformedPacket, PacketTooLarge, ProtocolViolation, TopicNameInvalid
 from twisted_p2pmqtt.codec.message import Message
-from twisted_p2pmqtt.codec.packets import Connect, Pingreq, Subscribe
+from twisted_p2pmqtt.codec.packets import Connect, Pingreq, Puback, Pubacks, Subscribe
 from twisted_p2pmqtt.codec.primitives import encode_varint
+from twisted_p2pmqtt.codec.properties import Properties
 from twisted_p2pmqtt.codec.reader import PacketReader
 
 CONNECT = bytes.fromhex("10 0e 0004 4d515454 04 02 003c 0002 6331")
@@ -244,6 +245,34 @@ def test_known_topics_are_not_checked_again() -> None:
     assert isinstance(reader.error, TopicNameInvalid)
 
 
+# Subscription identifiers of a client
+
+
+@pytest.mark.parametrize(
+    ("sent", "properties"),
+    [
+        ("32 09 0001 61 0001 02 0b 01 78", {}),
+        ("34 0a 0001 61 0001 03 0b 8001 78", {}),
+        ("32 0d 0001 61 0001 06 0b 01 03 0001 74 78", {"content_type": "t"}),
+    ],
+)
+def test_one_is_taken_off_a_message_that_would_come_back(sent: str, properties: Properties) -> None:
+    reader = PacketReader(version=5)
+    (packet,) = reader.feed(bytes.fromhex(sent))
+    assert isinstance(packet, Message)
+    assert packet.properties == properties
+    assert packet.payload == b"x"
+    assert reader.error is None
+
+
+@pytest.mark.parametrize("sent", ["30 07 0001 61 02 0b 01 78", "32 0b 0001 61 0001 04 0b 01 0b 02 78"])
+@pytest.mark.spec("MQTT-3.3.4-6")
+def test_any_other_is_refused(sent: str) -> None:
+    reader = PacketReader(version=5)
+    assert reader.feed(bytes.fromhex(sent)) == []
+    assert isinstance(reader.error, ProtocolViolation)
+
+
 def test_every_frame_of_a_batch_is_its_own_packet() -> None:
     wanted = [vector for vector in FROM_CLIENT if vector.version == 4 and not isinstance(vector.packet, Connect)]
     reader = PacketReader()
@@ -251,3 +280,33 @@ def test_every_frame_of_a_batch_is_its_own_packet() -> None:
     assert list(map(comparable, packets[1:])) == [comparable(vector.packet) for vector in wanted]
     assert kinds(packets)[0] is Connect
     assert reader.error is None
+
+
+# Runs of PUBACK
+
+
+def puback(packet_id: int) -> bytes:
+    return b"\x40\2" + packet_id.to_bytes(2, "big")
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_a_run_of_pubacks_is_one_packet(version: int) -> None:
+    reader = PacketReader(version=version)
+    assert reader.feed(puback(1) + puback(513) + puback(65535) + PING) == [Pubacks([1, 513, 65535]), Pingreq()]
+    assert reader.feed(puback(7) + PING + puback(8)) == [Puback(7), Pingreq(), Puback(8)]
+
+
+def test_a_run_of_pubacks_ends_before_what_is_none() -> None:
+    reader = PacketReader(version=5)
+    explained = b"\x40\3\0\x09\x10"
+    assert reader.feed(puback(1) + puback(2) + explained + puback(3)) == [Pubacks([1, 2]), Puback(9, 0x10), Puback(3)]
+    assert reader.feed(puback(4) + puback(5) + puback(6)[:3]) == [Pubacks([4, 5])]
+    assert reader.feed(puback(6)[3:]) == [Puback(6)]
+    assert reader.error is None
+
+
+@pytest.mark.spec("MQTT-2.2.1-3", "MQTT3-2.3.1-1")
+def test_a_run_of_pubacks_does_not_hide_an_illegal_one() -> None:
+    reader = PacketReader(version=4)
+    assert reader.feed(puback(1) + puback(2) + puback(0) + puback(3)) == [Pubacks([1, 2])]
+    assert isinstance(reader.error, ProtocolViolation)

@@ -4,7 +4,7 @@ import pytest
 
 from tests.wire_refused import INSTEAD_OF_CONNECT, REFUSED, Refused
 from twisted_p2pmqtt.codec.constants import RETURN_CODE_OF_REASON, ConnectReturnCode, ReasonCode
-from twisted_p2pmqtt.codec.errors import MQTTError, UnsupportedVersion
+from twisted_p2pmqtt.codec.errors import MQTTError, ServerRedirect, UnsupportedVersion
 
 # Literal, because docs/conformance.md is made from this file's text.
 MARKS = {
@@ -149,6 +149,8 @@ def test_each_is_one_whole_packet() -> None:
         ("10 0f 0004 4d515454 03 02 003c 0003 617474", 4),
         ("10 10 0006 4d5149736470 09 02 003c 0002 6331", 4),
         ("10 0f 0004 4d515458 04 02 003c 0003 617474", 0),  # not MQTT: no answer at all
+        ("10 07 0004 4d515454 05", 5),  # ends with its level
+        ("10 06 0004 4d515454", 0),  # ends before it
         ("10 00", 0),
     ],
 )
@@ -164,6 +166,9 @@ def test_errors_carry_a_sentence_and_a_reason_code() -> None:
     assert UnsupportedVersion("no").reason_code is ReasonCode.UNSUPPORTED_PROTOCOL_VERSION
     assert MQTTError("no").reason_code is ReasonCode.UNSPECIFIED_ERROR
     assert MQTTError("no", ReasonCode.BANNED).reason_code is ReasonCode.BANNED
+    assert ServerRedirect("host:1883").reason_code is ReasonCode.USE_ANOTHER_SERVER
+    assert ServerRedirect("host:1883", permanently=True).reason_code is ReasonCode.SERVER_MOVED
+    assert ServerRedirect("host:1883").server_reference == "host:1883"
 
 
 def test_every_return_code_of_3_x_stands_for_a_reason() -> None:

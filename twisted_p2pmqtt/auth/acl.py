@@ -6,8 +6,8 @@
     topic [read|write|readwrite|deny] TOPIC  readwrite where the word is left out; TOPIC may hold spaces where it is not
     pattern [read|write|readwrite|deny] devices/%c/#    for every client; %c its client id, %u its user name
 
-What no rule allows is denied, and a rule that denies wins over every rule that allows, wherever it stands.  (In mosquitto
-a user's own ``topic`` rule wins over a ``pattern`` that denies.)
+What no rule allows is denied, and a rule that denies wins over every rule that allows, wherever it stands.  (In
+mosquitto a user's own ``topic`` rule wins over a ``pattern`` that denies.)
 
 Rules become a trie of levels; a question is a walk over the levels of one topic, without recursion or regular
 expression.  ``%c`` and ``%u`` are never put into text that is read as a filter: they are compared with one level of the

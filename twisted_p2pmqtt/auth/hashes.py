@@ -59,7 +59,8 @@ class Pbkdf2Hash:
     def verify(self, password: bytes) -> bool:
         """See ``PasswordHash``."""
         digest = hashlib.pbkdf2_hmac("sha512", password, self._salt, self._iterations)
-        return hmac.compare_digest(digest, self._digest)
+        # HMAC pads its key with NUL, so that NULs behind the right password would be right too.
+        return hmac.compare_digest(digest, self._digest) and b"\0" not in password
 
 
 class Argon2Hash:

@@ -71,7 +71,7 @@ class _Attempt:
         """Another who wants to know."""
         waiting: Deferred[bool] = Deferred(self._give_up)
         if self._result is not None:
-            waiting.callback(self._result)  # type: ignore[arg-type]  # a Failure is an errback
+            waiting.callback(self._result)  # a Failure is an errback
         else:
             self._waiting.append(waiting)
         return waiting
@@ -85,7 +85,7 @@ class _Attempt:
         """Tell everybody."""
         self._result = result
         for waiting in self._waiting:
-            waiting.callback(result)  # type: ignore[arg-type]
+            waiting.callback(result)
         self._waiting = []
 
 

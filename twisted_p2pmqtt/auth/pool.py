@@ -50,7 +50,11 @@ class HashPool(Service):
             self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="p2pmqtt-hash")
         self.unfinished += 1
         future = self._executor.submit(work, *arguments)
-        result: Deferred[T] = Deferred(lambda _: future.cancel())
+
+        def forget(cancelled: Deferred[T]) -> None:
+            future.cancel()
+
+        result: Deferred[T] = Deferred(forget)
         future.add_done_callback(lambda done: self._reactor.callFromThread(self._finished, done, result))
         return result
 

@@ -31,10 +31,11 @@ _log = Logger()
 
 
 class _Failures:
-    __slots__ = ("count", "free_at", "last")
+    __slots__ = ("count", "free_at", "last", "waiting")
 
     def __init__(self) -> None:
         self.count = 0
+        self.waiting = 0
         self.free_at = 0.0
         self.last = 0.0
 
@@ -62,8 +63,9 @@ class Throttle:
         if start - now > LONGEST_DELAY:
             self._after(LONGEST_DELAY, lambda: _refuse(waiting))
         else:
-            entry.free_at = start + delay(entry.count)
-            self._after(start - now, lambda: _go_on(waiting))
+            entry.waiting += 1
+            entry.free_at = start + delay(entry.count + entry.waiting)  # each of them will fail, most likely
+            self._after(start - now, lambda: _go_on(entry, waiting))
         return waiting
 
     def failed(self, host: str, username: bytes) -> None:
@@ -108,7 +110,8 @@ def _key(host: str, username: bytes) -> tuple[str, bytes]:
     return host, hashlib.blake2b(username, digest_size=16).digest()
 
 
-def _go_on(waiting: Deferred[None]) -> None:
+def _go_on(entry: _Failures, waiting: Deferred[None]) -> None:
+    entry.waiting -= 1
     if not waiting.called:
         waiting.callback(None)
 

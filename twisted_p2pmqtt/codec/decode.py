@@ -20,6 +20,7 @@ from twisted_p2pmqtt.codec.packets import (
     Pingreq,
     Pingresp,
     Puback,
+    Pubacks,
     Pubcomp,
     Pubrec,
     Pubrel,
@@ -44,6 +45,7 @@ Packet = (
     | Connect
     | Connack
     | Acknowledgement
+    | Pubacks
     | Subscribe
     | Suback
     | Unsubscribe

@@ -47,6 +47,15 @@ class UnsupportedVersion(MQTTError):
     reason_code = ReasonCode.UNSUPPORTED_PROTOCOL_VERSION
 
 
+class ServerRedirect(MQTTError):
+    """The client is to use another server (4.11): ``server_reference`` names it, as ``host:port`` as a rule."""
+
+    def __init__(self, server_reference: str, permanently: bool = False) -> None:
+        code = ReasonCode.SERVER_MOVED if permanently else ReasonCode.USE_ANOTHER_SERVER
+        super().__init__("use another server", code)
+        self.server_reference = server_reference
+
+
 class TopicNameInvalid(MQTTError):
     """A topic name that is well formed and not acceptable."""
 

@@ -61,6 +61,13 @@ class Puback:
 
 
 @dataclass(slots=True)
+class Pubacks:
+    """A run of PUBACKs that say nothing but success, as they come from a busy subscriber: two or more."""
+
+    packet_ids: list[int]
+
+
+@dataclass(slots=True)
 class Pubrec:
     """Section 3.5."""
 

@@ -9,6 +9,7 @@ however the stream is cut.  PUBLISH and the four acknowledgements are read in th
 from __future__ import annotations
 
 from collections.abc import Container
+from struct import Struct
 
 from twisted_p2pmqtt.codec.constants import MAX_REMAINING_LENGTH, PacketType
 from twisted_p2pmqtt.codec.decode import (
@@ -23,13 +24,17 @@ from twisted_p2pmqtt.codec.decode import (
 )
 from twisted_p2pmqtt.codec.errors import MalformedPacket, MQTTError, PacketTooLarge, ProtocolViolation
 from twisted_p2pmqtt.codec.message import Message
-from twisted_p2pmqtt.codec.packets import Connect
+from twisted_p2pmqtt.codec.packets import Connect, Pubacks
 from twisted_p2pmqtt.codec.properties import NO_PROPERTIES, Properties, decode_properties
 from twisted_p2pmqtt.codec.topics import check_response_topic, check_topic_name
 
 _CONNECT_BYTE = PacketType.CONNECT << 4
 _ONLY_FROM_SERVER = (PacketType.CONNACK, PacketType.SUBACK, PacketType.UNSUBACK, PacketType.PINGRESP)
 _ONLY_FROM_CLIENT = (PacketType.CONNECT, PacketType.SUBSCRIBE, PacketType.UNSUBSCRIBE, PacketType.PINGREQ)
+
+
+_PUBACK_HEAD = b"\x40\x02"
+_PUBACK = Struct(">HH")
 
 
 class PacketReader:
@@ -43,7 +48,7 @@ class PacketReader:
     """
 
     __slots__ = (
-        "_buffer",
+        "partial",
         "_from_server",
         "_known_topics",
         "_missing",
@@ -66,13 +71,13 @@ class PacketReader:
         self.is_halted = False  # behind a CONNECT: what follows waits for the next feed
         self._known_topics = known_topics
         self._from_server = from_server
-        self._buffer: bytearray | None = None
+        self.partial: bytearray | None = None
         self._missing = 0
 
     @property
     def has_partial_packet(self) -> bool:
         """Does the beginning of a packet wait for the rest?"""
-        return self._buffer is not None
+        return self.partial is not None
 
     def feed(self, data: bytes) -> list[Packet]:
         """The packets that ``data`` completes, in order.
@@ -80,13 +85,13 @@ class PacketReader:
         What follows an illegal packet is never read: the error is in ``error``, the packets before it are returned,
         and so nothing here raises.
         """
-        if self._buffer is not None:
-            self._buffer += data
+        if self.partial is not None:
+            self.partial += data
             if len(data) < self._missing:
                 self._missing -= len(data)
                 return []
-            data = bytes(self._buffer)
-            self._buffer = None
+            data = bytes(self.partial)
+            self.partial = None
         packets: list[Packet] = []
         self.is_halted = False
         if self.error is None:
@@ -98,9 +103,9 @@ class PacketReader:
 
     def hold(self, data: bytes) -> None:
         """Take bytes in without reading them yet; the next ``feed`` does."""
-        if self._buffer is None:
-            self._buffer = bytearray()
-        self._buffer += data
+        if self.partial is None:
+            self.partial = bytearray()
+        self.partial += data
         self._missing = 0
 
     def _connect(self, body: bytes) -> Connect:
@@ -111,7 +116,7 @@ class PacketReader:
 
     def _keep(self, rest: bytes, missing: int) -> None:
         if rest:
-            self._buffer = bytearray(rest)
+            self.partial = bytearray(rest)
             self._missing = missing
 
     def _read(self, data: bytes, packets: list[Packet]) -> None:  # noqa: C901  # the hot loop: no calls for PUBLISH
@@ -134,7 +139,7 @@ class PacketReader:
             end = at + remaining
             if end - pos > limit:
                 self._check_first_byte(first)
-                raise PacketTooLarge("packet is larger than the maximum packet size")  # [MQTT-3.2.2-15] [MQTT-3.1.2-24]
+                raise PacketTooLarge("packet is larger than the maximum packet size")  # [MQTT-3.2.2-15]
             if end > size:
                 self._check_first_byte(first)
                 self._keep(data[pos:], end - size)
@@ -163,7 +168,7 @@ class PacketReader:
                         body += 1
                     else:
                         properties, body = decode_properties(data, body, end, 3)
-                        self._check_publish_properties(properties)
+                        properties = self._check_publish_properties(properties, first)
                 if topic not in known_topics:
                     if topic or "topic_alias" not in properties:
                         if not topic and version == 5:  # 3.3.2.1; in 3.x it is a topic name like any other
@@ -182,6 +187,11 @@ class PacketReader:
                 packet_id = data[at] << 8 | data[at + 1]
                 if not packet_id:
                     raise ProtocolViolation("packet identifier is zero")
+                if first == 0x40 and data[end : end + 2] == _PUBACK_HEAD and end + 4 <= size:
+                    packet_ids = _run_of_pubacks(data, pos)
+                    append(Pubacks(packet_ids))
+                    pos += 4 * len(packet_ids)
+                    continue
                 append(ACKNOWLEDGEMENTS[first](packet_id, 0, NO_PROPERTIES))
             else:
                 self._check_first_byte(first)
@@ -223,8 +233,26 @@ class PacketReader:
         if first == 0xF0 and self.version != 5:
             raise MalformedPacket("AUTH before MQTT 5.0")
 
-    def _check_publish_properties(self, properties: Properties) -> None:
-        if not self._from_server and "subscription_identifiers" in properties:  # [MQTT-3.3.4-6]
-            raise ProtocolViolation("a client sent a subscription identifier in PUBLISH")
+    def _check_publish_properties(self, properties: Properties, first: int) -> Properties:
+        """The properties that a PUBLISH with this first byte is taken with."""
         if "response_topic" in properties:
             check_response_topic(properties["response_topic"])
+        if self._from_server or "subscription_identifiers" not in properties:
+            return properties
+        # A client must not send one [MQTT-3.3.4-6], and is told so.  But clients exist that forward a message as they
+        # got it, and other brokers bear it: at QoS 1 and 2, where a refusal would come back with each reconnect, the
+        # identifier is taken off and the message taken on.
+        if not first & 6 or len(properties["subscription_identifiers"]) > 1:
+            raise ProtocolViolation("a client sent a subscription identifier in PUBLISH")
+        properties.pop("subscription_identifiers")
+        return properties or NO_PROPERTIES
+
+
+def _run_of_pubacks(data: bytes, pos: int) -> list[int]:
+    """The packet identifiers of the short PUBACKs from ``pos`` on, up to the first packet that is none or is illegal."""
+    packet_ids = []
+    for head, packet_id in _PUBACK.iter_unpack(memoryview(data)[pos : len(data) - (len(data) - pos) % 4]):
+        if head != 0x4002 or not packet_id:
+            break
+        packet_ids.append(packet_id)
+    return packet_ids

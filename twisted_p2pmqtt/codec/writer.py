@@ -21,6 +21,7 @@ from twisted_p2pmqtt.codec.packets import (
     Pingreq,
     Pingresp,
     Puback,
+    Pubacks,
     Pubcomp,
     Pubrec,
     Pubrel,
@@ -98,6 +99,11 @@ def _encode_acknowledgement(first: int) -> Callable[[Any, int], bytes]:
     return encode
 
 
+def encode_pubacks(packet: Pubacks, version: int) -> bytes:
+    """One PUBACK after the other."""
+    return b"".join(PUBACK_HEAD + PACKET_ID[packet_id] for packet_id in packet.packet_ids)
+
+
 def _encode_options(request: SubscriptionRequest) -> bytes:
     return bytes(
         (
@@ -158,6 +164,7 @@ _ENCODERS: dict[type, Callable[[Any, int], bytes]] = {
     Connack: encode_connack,
     Message: encode_publish,
     Puback: _encode_acknowledgement(PacketType.PUBACK << 4),
+    Pubacks: encode_pubacks,
     Pubrec: _encode_acknowledgement(PacketType.PUBREC << 4),
     Pubrel: _encode_acknowledgement(PacketType.PUBREL << 4 | 2),
     Pubcomp: _encode_acknowledgement(PacketType.PUBCOMP << 4),

@@ -6,7 +6,11 @@ _TOPIC_ALIAS = b"\x23"
 
 
 class OutgoingAliases:
-    """Gives each of the first topics of a connection an alias, up to the client's Topic Alias Maximum."""
+    """Gives each of the first topics of a connection an alias, up to the client's Topic Alias Maximum.
+
+    An alias is the encoded Topic Alias property.  Whoever encodes a PUBLISH asks for the ``known`` alias of its topic,
+    or for the ``next`` free one, and tells with ``set`` that the packet which sets it is on its way.
+    """
 
     __slots__ = ("_by_topic", "_maximum")
 
@@ -14,15 +18,15 @@ class OutgoingAliases:
         self._maximum = maximum
         self._by_topic: dict[bytes, bytes] = {}
 
-    def shorten(self, topic: bytes) -> tuple[bytes, bytes]:
-        """The topic to put into the packet and the encoded Topic Alias property that goes with it (either may be
-        empty).
-        """
-        known = self._by_topic.get(topic)
-        if known is not None:
-            return b"", known
-        if len(self._by_topic) >= self._maximum:  # [MQTT-3.1.2-26] [MQTT-3.1.2-27]
-            return topic, b""
-        alias = _TOPIC_ALIAS + (len(self._by_topic) + 1).to_bytes(2, "big")
+    def known(self, topic: bytes) -> bytes | None:
+        """The alias that the client knows for the topic; the topic itself is then left out."""
+        return self._by_topic.get(topic)
+
+    def next(self) -> bytes:
+        """An alias that is not in use; empty where the client takes no more [MQTT-3.1.2-26] [MQTT-3.1.2-27]."""
+        used = len(self._by_topic)
+        return _TOPIC_ALIAS + (used + 1).to_bytes(2, "big") if used < self._maximum else b""  # [MQTT-3.3.2-11]
+
+    def set(self, topic: bytes, alias: bytes) -> None:
+        """The client learns the alias before any later packet reaches it."""
         self._by_topic[topic] = alias
-        return topic, alias

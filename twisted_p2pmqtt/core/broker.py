@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -24,15 +24,18 @@ from twisted_p2pmqtt.core.commits import Commits
 from twisted_p2pmqtt.core.delivery import (
     ACCEPTED,
     DENIED,
+    EXPIRED,
+    NO_SESSION,
     NO_SUBSCRIBERS,
     QUOTA_EXCEEDED,
     STORE_UNAVAILABLE,
+    TOO_LARGE,
     TOPIC_INVALID,
     Delivery,
     Outcome,
 )
 from twisted_p2pmqtt.core.endpoints import Endpoint, register_endpoint
-from twisted_p2pmqtt.core.guard import Guard
+from twisted_p2pmqtt.core.guard import MAX_DEPTH, Guard
 from twisted_p2pmqtt.core.info import SessionInfo, describe
 from twisted_p2pmqtt.core.limits import Limits, P2POptions
 from twisted_p2pmqtt.core.local import LocalClient, LocalSubscription, SendResult
@@ -41,6 +44,7 @@ from twisted_p2pmqtt.core.p2p import P2PAddress, PrefixP2PRouter
 from twisted_p2pmqtt.core.p2p_delivery import P2PDelivery
 from twisted_p2pmqtt.core.registry import SessionRegistry
 from twisted_p2pmqtt.core.replay import Replay
+from twisted_p2pmqtt.core.restore import Restorer
 from twisted_p2pmqtt.core.retained import RetainedMessages
 from twisted_p2pmqtt.core.routes import Match, Plan, Route, RouteTable, encode_identifiers
 from twisted_p2pmqtt.core.stats import Stats
@@ -51,6 +55,16 @@ from twisted_p2pmqtt.interfaces import IBroker, IBrokerObserver, IP2PRouter, ISt
 
 if TYPE_CHECKING:
     from twisted_p2pmqtt.core.publisher import Publisher
+
+OUTCOME_OF_DROP = {
+    "dropped_expired": EXPIRED,
+    "dropped_queue_full": QUOTA_EXCEEDED,
+    "dropped_too_large": TOO_LARGE,
+    "p2p_dropped_oldest": QUOTA_EXCEEDED,
+}
+"""What the sender of a P2P message is told that waits for its acknowledgement, by counter."""
+
+T = TypeVar("T")
 
 FLUSH_EVERY = 1_048_576
 """Bytes that may be taken in between two flushes, so that one turn's output stays bounded."""
@@ -96,6 +110,7 @@ class Broker:
         self._flush_call: Any = None
         self._taken_in = 0
         self._is_in_round = False
+        self._restorer: Restorer | None = None
         self.is_stopping = False  # sessions that survive keep their wills; no connection's end publishes one
         self.local = LocalClient(self)
 
@@ -105,18 +120,17 @@ class Broker:
         """Route one message; the outcome is what its publisher is told.  Raises ``MQTTError`` for an illegal topic."""
         route = self.routes[message.topic]
         self.stats.messages_received += 1
-        if route.refusal is not None and not (publisher.is_local and route.is_reserved):
+        if route.refusal is not None and not (publisher.is_local and route.is_for_clients):
             return self._refuse(route, route.refusal)
         if publisher.avatar is not None and not publisher.may_use(route):
             return self._refuse(route, DENIED)
         if route.address is not None:
-            outcome = self.p2p.publish(route, message, publisher)
             if self.observers:
                 self.observers.published(publisher, message, is_p2p=True)
-            return outcome
+            return self.p2p.publish(route, message, publisher)
         if message.qos and not self.store.available:
             return STORE_UNAVAILABLE
-        if message.retain and not self._retain(route, message):
+        if message.retain and not self._retain(route, message, publisher.client_id):
             return QUOTA_EXCEEDED
         plan = route.plan or self.routes.plan(route)
         if self.observers:
@@ -208,43 +222,57 @@ class Broker:
         route = Route(topic, check_topic_name(topic))
         try:
             address = self.router.resolve(route.name)
+            if address is not None:
+                self._set_address(route, address)
+            elif route.name.startswith("$"):
+                route.refuse(DENIED, is_for_clients=True)
         except MalformedP2PTopic:
             if self.p2p.options.on_malformed == "reject":
-                route.is_malformed = True
-                route.refusal = TOPIC_INVALID
-            return route
-        except Exception:
+                route.refuse(TOPIC_INVALID, is_malformed=True)
+            elif route.name.startswith("$"):
+                route.refuse(DENIED, is_for_clients=True)
+        except BaseException:  # a router that raises SystemExit must not stop the reactor either
             self.guard.report("P2P router")
-            route.refusal = DENIED
-            return route
-        if address is None:
-            route.refusal = DENIED if route.is_reserved else None  # clients do not publish to $-topics
-            return route
-        if isinstance(address, P2PAddress):
-            route.address = address
-            route.target = address.client_id
-            route.target_topic = address.topic.encode()
-            route.names_reserved_topic = address.topic.startswith("$")
-        else:
-            self.guard.reject("P2P router", address, "P2PAddress or None")
-            route.refusal = DENIED
+            route.refuse(DENIED)
+            route.is_broken = True
         return route
+
+    def _set_address(self, route: Route, address: object) -> None:
+        """Take a router's answer; raises where it is none that a message could be delivered by."""
+        if not isinstance(address, P2PAddress) or not address.client_id or not isinstance(address.client_id, str):
+            self.guard.silence(address)
+            raise TypeError(f"the P2P router gave {type(address).__name__}, not a P2PAddress with a client id, or None")
+        if not isinstance(address.canonical, str):  # a class of the embedder's may have its own
+            raise TypeError("the address has no canonical name")
+        route.target_topic = address.topic.encode()
+        check_topic_name(route.target_topic)
+        route.address = address
+        route.target = address.client_id
+        if address.topic.startswith("$"):  # from a client malformed whatever the policy: no other broker routes it
+            route.refuse(TOPIC_INVALID, is_for_clients=True, is_malformed=True)
 
     # --- retained messages ---------------------------------------------------------------------------------------
 
-    def _retain(self, route: Route, message: Message) -> bool:
+    def _retain(self, route: Route, message: Message, publisher: str) -> bool:
         """Store or clear the topic's retained message; False where there is no room."""
         if not message.payload:  # [MQTT-3.3.1-6] [MQTT-3.3.1-7] [MQTT3-3.3.1-10] [MQTT3-3.3.1-11]
             if self.retained.remove(route.name) and self.store.durable:
                 self.store.unretain(route.name)
             return True
-        if not self.retained.put(route.name, message):
+        if not self.keep_retained(route.name, message, publisher):
             self.stats.dropped_queue_full += 1
             return False
         if self.store.durable:
-            self.store.retain(route.name, message)
+            expires_at = None if message.expires_at is None else self.wall_time(message.expires_at)
+            self.store.retain(route.name, message, expires_at)
+        return True
+
+    def keep_retained(self, topic: str, message: Message, publisher: str | None = None) -> bool:
+        """Keep it until it expires; False where there is no room."""
+        if not self.retained.put(topic, message, publisher):
+            return False
         if message.expires_at is not None:
-            self.wheel.after(message.expires_at - self.wheel.now, self._expire_retained, route.name, message)
+            self.wheel.after(message.expires_at - self.wheel.now, self._expire_retained, topic, message)
         return True
 
     def _expire_retained(self, topic: str, message: Message) -> None:
@@ -255,6 +283,9 @@ class Broker:
 
     def replay(self, subscriber: Subscriber, subscription: Subscription, topic_filter: str) -> None:
         """Send the subscriber the retained messages that the filter (without share name) matches."""
+        if self._restorer is not None:
+            self._restorer.afterwards(self.replay, subscriber, subscription, topic_filter)
+            return
         topics = self.retained.matching(topic_filter)
         if not topics:
             return
@@ -305,7 +336,7 @@ class Broker:
         self, topic: str, payload: bytes, qos: int = 0, retain: bool = False, properties: Properties | None = None
     ) -> Deferred[int]:
         """Publish as the broker itself; a Deferred of the reason code, fired when what must survive is stored."""
-        return self.local.publish(topic, payload, qos, retain, properties)
+        return self._in_turn(self.local.publish, topic, payload, qos, retain, properties)
 
     def subscribe(self, topic_filter: str, callback: Callable[[Message], object], qos: int = 2) -> LocalSubscription:
         """Call ``callback(message)`` for what the filter matches, retained messages first."""
@@ -322,18 +353,29 @@ class Broker:
         timeout: float = 5.0,
     ) -> Deferred[SendResult]:
         """Send to one client's session; with ``confirm`` the Deferred fires when the client has acknowledged."""
-        return self.local.send_to(client_id, topic, payload, qos, properties, confirm, timeout)
+        return self._in_turn(self.local.send_to, client_id, topic, payload, qos, properties, confirm, timeout)
 
     def register_endpoint(self, client_id: str, handler: Callable[[Message], object]) -> Endpoint:
         """Serve a client id from Python; ValueError where a session or endpoint has it."""
         return register_endpoint(self, client_id, handler)
 
-    def disconnect(self, client_id: str, reason_code: int = ReasonCode.ADMINISTRATIVE_ACTION) -> bool:
-        """Close the client's connection; True if there was one."""
+    def disconnect(
+        self,
+        client_id: str,
+        reason_code: int = ReasonCode.ADMINISTRATIVE_ACTION,
+        server_reference: str | None = None,
+    ) -> bool:
+        """Close the client's connection; True if there was one.
+
+        ``server_reference`` names the server to use instead, and goes with reason codes 0x9C and 0x9D (4.11).
+        """
         session = self.sessions.get(client_id)
         if session is None or session.connection is None:
             return False
-        session.connection.close(ReasonCode(reason_code))
+        properties = Properties()
+        if server_reference is not None:
+            properties["server_reference"] = server_reference
+        session.connection.close(ReasonCode(reason_code), properties)
         return True
 
     def list_sessions(self) -> list[SessionInfo]:
@@ -342,8 +384,36 @@ class Broker:
 
     def restore(self) -> Deferred[None]:
         """Read the store; fires when every session, queue and retained message is there."""
-        restored: Deferred[None] = self.store.restore(lambda records: None)
-        return restored
+        self._restorer = Restorer(self)
+        restored: Deferred[None] = self.store.restore(self._restorer.receive)
+        return restored.addCallback(self._restored)
+
+    def restore_now(self) -> None:
+        """The same before this returns, for a process whose reactor does not run yet.  Raises ``StoreError``."""
+        self._restorer = Restorer(self)
+        self.store.restore_now(self._restorer.receive)
+        self._restored(None)
+
+    def _restored(self, result: None) -> None:
+        restorer, self._restorer = self._restorer, None
+        if restorer is not None:
+            restorer.finish()
+        self.schedule_flush()
+
+    def _in_turn(self, function: Callable[..., Deferred[T]], *arguments: Any) -> Deferred[T]:
+        """Call it now; or when every subscriber is known again; or in the next turn where hooks call each other."""
+        if self._restorer is None and self.guard.depth < MAX_DEPTH:
+            return function(*arguments)
+        waiting: Deferred[Any] = Deferred()
+        if self._restorer is not None:
+            self._restorer.afterwards(waiting.callback, None)
+        else:
+            self.clock.callLater(0, waiting.callback, None)
+        return waiting.addCallback(lambda result: function(*arguments))
+
+    def wall_time(self, moment: float) -> float:
+        """A time of the broker's own clock as seconds since the epoch."""
+        return self.wall() + moment - self.wheel.now
 
     # --- the end of a turn ---------------------------------------------------------------------------------------
 
@@ -380,7 +450,8 @@ class Broker:
 
     def advance(self) -> None:
         """Move time on: fire due timers, and flush even if the wall clock was set back behind a pending call."""
-        self.wheel.advance()
+        if self._restorer is None:
+            self.wheel.advance()
         if self.touched or self.store.pending:
             self.flush()
 
@@ -399,6 +470,8 @@ class Broker:
         setattr(self.stats, reason, getattr(self.stats, reason) + 1)
         if self.observers:
             self.observers.dropped(subscriber, delivery, reason)
+        if delivery.confirmed is not None:
+            delivery.confirmed(OUTCOME_OF_DROP.get(reason, NO_SESSION))
 
     def _timer_failed(self) -> None:
         self.guard.report_internal("a timer")
@@ -406,12 +479,12 @@ class Broker:
 
 def sum_up(outcomes: set[Outcome]) -> Outcome:
     """What the publisher is told of several deliveries: a refusal only where nobody took the message, or where somebody
-    could not store it.
+    could not store it.  A client that takes no packet as large counts as served [MQTT-3.1.2-25].
     """
     if STORE_UNAVAILABLE in outcomes:
         return STORE_UNAVAILABLE
     outcomes.discard(NO_SUBSCRIBERS)
     for outcome in outcomes:
-        if outcome.reason_code < 0x80:
+        if outcome.reason_code < 0x80 or outcome is TOO_LARGE:
             return ACCEPTED
     return outcomes.pop() if outcomes else NO_SUBSCRIBERS

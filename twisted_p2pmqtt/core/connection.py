@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 
 from twisted_p2pmqtt.codec.constants import ReasonCode
 from twisted_p2pmqtt.codec.decode import Packet
-from twisted_p2pmqtt.codec.errors import MQTTError, PacketTooLarge, ProtocolViolation
+from twisted_p2pmqtt.codec.errors import MQTTError, PacketTooLarge, ProtocolViolation, ServerRedirect
 from twisted_p2pmqtt.codec.message import Message
 from twisted_p2pmqtt.codec.packets import (
     Auth,
@@ -27,6 +27,7 @@ from twisted_p2pmqtt.codec.packets import (
     Pingreq,
     Pingresp,
     Puback,
+    Pubacks,
     Pubcomp,
     Pubrec,
     Pubrel,
@@ -40,7 +41,7 @@ from twisted_p2pmqtt.codec.reader import PacketReader
 from twisted_p2pmqtt.codec.writer import PACKET_ID, PINGRESP, PUBCOMP_HEAD, PUBREL_HEAD, encode
 from twisted_p2pmqtt.core.aliases import OutgoingAliases
 from twisted_p2pmqtt.core.delivery import Delivery
-from twisted_p2pmqtt.core.handshake import Handshake, Login, refusal_frame
+from twisted_p2pmqtt.core.handshake import Handshake, Login, Over, refusal_frame
 from twisted_p2pmqtt.core.publishing import NotYet, Publishing
 from twisted_p2pmqtt.core.subscribing import subscribe, unsubscribe
 
@@ -48,11 +49,15 @@ if TYPE_CHECKING:
     from twisted_p2pmqtt.core.broker import Broker
     from twisted_p2pmqtt.core.session import Session
 
-PACKET_LIMIT_BEFORE_CONNECT = 65536
-"""Bytes that a packet may have until a CONNECT is accepted."""
+PACKET_LIMIT_BEFORE_CONNECT = 65536 + 64
+"""Bytes that a packet may have until a CONNECT is accepted: the longest client id fits, and is refused as what it is."""
 
 PACKET_TIMEOUT = 30.0
 """Seconds in which a packet that has begun must be whole."""
+
+
+NOT_IN_DISCONNECT = frozenset((0x84, 0x85, 0x86, 0x88, 0x8A, 0x8C))
+"""Reason codes for refusing a CONNECT that a failed re-authentication may raise as well (4.12.1)."""
 
 
 Explained = Connack | Suback | Unsuback | Disconnect | Auth
@@ -120,9 +125,11 @@ class Connection:
         "is_blocked",
         "is_closed",
         "is_explained",
+        "is_stuck",
         "is_unread",
         "keep_alive",
         "last_packet",
+        "login_timer",
         "logout",
         "max_packet_size",
         "publishing",
@@ -143,10 +150,11 @@ class Connection:
             min(PACKET_LIMIT_BEFORE_CONNECT, broker.limits.max_packet_size), known_topics=broker.routes
         )
         self.session: Session | None = None
-        self.handshake = Handshake(self, login)
+        self.handshake: Handshake | Over = Handshake(self, login)
         self.publishing: Publishing | NotYet = NOT_YET
         self.avatar: Any = None
         self.logout: Callable[[], object] | None = None
+        self.login_timer: Any = None
         self.username: str | None = None
         self.version = 0
         self.encoding = 0
@@ -156,6 +164,7 @@ class Connection:
         self.is_explained = True  # may acknowledgements carry reason strings and user properties?
         self.is_blocked = False
         self.is_closed = False
+        self.is_stuck = False  # is it not read because the store cannot be written?
         self.is_unread = False  # is reading held back by us, so that silence is not the peer's?
         self.frames_held = 0
         self.last_packet = broker.wheel.now
@@ -173,7 +182,10 @@ class Connection:
     # --- bytes in ------------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes) -> None:
-        """Take bytes from the peer and act on every packet that they complete."""
+        """Take bytes from the peer and act on every packet that they complete.
+
+        Whoever calls sees to it that ``Broker.flush`` follows, by ``taken_in`` or at the end of a round.
+        """
         if self.is_closed:
             return
         reader = self.reader
@@ -185,15 +197,14 @@ class Connection:
             self.last_packet = self.broker.wheel.now
             self._has_progress = True
             self._process(iter(packets))
-            if reader.is_halted and self._held is None:
+            if reader.is_halted and reader.partial is not None and self._held is None:
                 self.receive(b"")  # what came behind CONNECT
                 return
         elif reader.error is not None:
             self._fail(reader.error)
-        if reader.has_partial_packet and self._partial_timer is None and not self.is_closed:
+        if reader.partial is not None and self._partial_timer is None and not self.is_closed:
             self._has_progress = False
             self._partial_timer = self.broker.wheel.after(PACKET_TIMEOUT, self._check_partial_packet)
-        self.broker.taken_in(len(data))
 
     def _process(self, packets: Iterator[Packet]) -> None:
         try:
@@ -248,6 +259,13 @@ class Connection:
             self.broker.touched.append(self)
         sink.append(frame)
 
+    def put_all(self, frames: list[bytes]) -> None:
+        """Send frames with the next flush."""
+        sink = self.sink
+        if not sink:
+            self.broker.touched.append(self)
+        sink.extend(frames)
+
     def respond(self, frame: bytes, refusal: bytes) -> None:
         """Send a frame that promises survival: after the commit, or ``refusal`` where that fails."""
         if self.frames_held or self.broker.store.pending:
@@ -260,14 +278,20 @@ class Connection:
         self.respond(self.encode_fitting(packet), b"")
 
     def encode_fitting(self, packet: Explained) -> bytes:
-        """The packet's bytes, without reason string and user properties where they make it too large."""
+        """The packet's bytes, without reason string and user properties where they make it too large; raises
+        ``PacketTooLarge`` where the client does not take it even so.
+        """
         frame = encode(packet, self.version)
-        if self.max_packet_size and len(frame) > self.max_packet_size:
-            # [MQTT-3.2.2-19] [MQTT-3.2.2-20] [MQTT-3.9.2-1] [MQTT-3.14.2-3]
+        limit = self.max_packet_size
+        if limit and len(frame) > limit:
+            # [MQTT-3.2.2-19] [MQTT-3.2.2-20] [MQTT-3.9.2-1] [MQTT-3.9.2-2] [MQTT-3.11.2-1] [MQTT-3.11.2-2]
+            # [MQTT-3.14.2-3] [MQTT-3.14.2-4] [MQTT-3.15.2-2] [MQTT-3.15.2-3]
             packet.properties = Properties(**packet.properties)
             packet.properties.pop("reason_string", None)
             packet.properties.pop("user_properties", None)
             frame = encode(packet, self.version)
+            if len(frame) > limit:  # [MQTT-3.1.2-24]
+                raise PacketTooLarge("the client's maximum packet size has no room for an answer")
         return frame
 
     def encode(self, delivery: Delivery, flags: int) -> tuple[bytes, bytes]:
@@ -286,11 +310,22 @@ class Connection:
             left = max(0, -int(-(message.expires_at - self.broker.wheel.now) // 1))
             own.properties = Properties(**message.properties)
             own.properties["message_expiry_interval"] = min(left, message.properties["message_expiry_interval"])
-        extra = delivery.extra
-        if self.aliases is not None:
-            own.topic, alias = self.aliases.shorten(message.topic)
-            extra += alias
-        return own.halves(5, flags, extra)
+        aliases = self.aliases
+        if aliases is None:
+            return own.halves(5, flags, delivery.extra)
+        alias = aliases.known(message.topic)
+        if alias is not None:
+            own.topic = b""
+            return own.halves(5, flags, delivery.extra + alias)
+        # A new alias is set only by a packet that is sure to go out before all that follow: not by one that may be
+        # dropped (a blocked socket), nor by one that waits for its commit, nor where its three bytes are too many.
+        if not self.is_blocked and not (delivery.sequence and delivery.qos == 2) and (alias := aliases.next()):
+            halves = own.halves(5, flags, delivery.extra + alias)
+            limit = self.max_packet_size
+            if not limit or len(halves[0]) + len(halves[1]) + (2 if flags & 6 else 0) <= limit:
+                aliases.set(message.topic, alias)
+                return halves
+        return own.halves(5, flags, delivery.extra)
 
     # --- packets that need no file of their own ----------------------------------------------------------------------
 
@@ -305,6 +340,9 @@ class Connection:
     def _puback(self, packet: Puback) -> None:
         session = self.session or self._session
         session.puback(packet.packet_id, packet.reason_code)
+
+    def _pubacks(self, packet: Pubacks) -> None:
+        self._session.pubacks(packet.packet_ids)
 
     def _pubrec(self, packet: Pubrec) -> None:
         owed, code = self._session.pubrec(packet.packet_id, packet.reason_code)
@@ -334,7 +372,10 @@ class Connection:
         self.respond(PINGRESP, PINGRESP)  # [MQTT-3.12.4-1] [MQTT3-3.12.4-1]
 
     def _disconnect(self, packet: Disconnect) -> None:
-        session = self._session
+        session = self.session
+        if session is None:  # in the middle of an AUTH exchange a client may give up  [MQTT-3.1.2-30]
+            self._end(packet.reason_code, is_orderly=True)
+            return
         interval = packet.properties.get("session_expiry_interval")
         if interval is not None:
             if session.expiry_interval == 0 and interval != 0:
@@ -342,8 +383,7 @@ class Connection:
             self.broker.registry.set_expiry(session, interval)
         if "server_reference" in packet.properties:
             raise ProtocolViolation("a server reference is the server's to give")
-        is_orderly = packet.reason_code != ReasonCode.DISCONNECT_WITH_WILL  # [MQTT-3.14.4-3]
-        self._end(packet.reason_code, is_orderly)
+        self._end(packet.reason_code, is_orderly=packet.reason_code == ReasonCode.SUCCESS)  # [MQTT-3.14.4-3]
 
     @property
     def _session(self) -> Session:
@@ -358,7 +398,12 @@ class Connection:
         if self.is_closed:
             return
         if self.session is not None and self.version == 5:
-            self.put(self.encode_fitting(Disconnect(reason_code, properties or Properties())))
+            if reason_code in NOT_IN_DISCONNECT:  # [MQTT-3.14.2-1]
+                reason_code = ReasonCode.NOT_AUTHORIZED
+            try:
+                self.put(self.encode_fitting(Disconnect(reason_code, properties or Properties())))
+            except PacketTooLarge:  # the close has to say it  [MQTT-4.13.2-1]
+                pass
         self._end(reason_code, is_orderly=False)
 
     def _fail(self, error: MQTTError) -> None:
@@ -369,6 +414,8 @@ class Connection:
         stats.malformed_packets += 1
         if self.session is not None:
             properties = Properties(reason_string=error.reason_string) if self.is_explained else Properties()
+            if isinstance(error, ServerRedirect):
+                properties["server_reference"] = error.server_reference
             self.close(error.reason_code, properties)
             return
         stats.connections_refused += 1
@@ -386,7 +433,7 @@ class Connection:
 
     def _end(self, reason_code: int, is_orderly: bool) -> None:
         self.is_closed = True
-        for timer in (self._timer, self._partial_timer):
+        for timer in (self._timer, self._partial_timer, self.login_timer):
             if timer is not None:
                 timer.cancel()
         self._held = None
@@ -425,13 +472,15 @@ class Connection:
         if self.is_closed:
             return
         if not has_survived:
-            self._end(ReasonCode.QUOTA_EXCEEDED, is_orderly=False)
+            if self.session is not None and self.session.connection is self:
+                self.session.expiry_interval = 0  # what could not be stored is not to be resumed
+            self._end(ReasonCode.QUOTA_EXCEEDED, is_orderly=True)
         elif self.session is not None and self.session.connection is self:
             self.session.resume()
 
     def _check_keep_alive(self) -> None:
         left = self.last_packet + self.keep_alive * 1.5 - self.broker.wheel.now
-        if left > 0 or self._held is not None or self.is_unread:
+        if left > 0 or self._held is not None or self.is_unread or self.is_stuck:
             self._timer = self.broker.wheel.after(max(left, 1.0), self._check_keep_alive)
         else:
             self.close(ReasonCode.KEEP_ALIVE_TIMEOUT)  # [MQTT-3.1.2-22] [MQTT3-3.1.2-24]
@@ -483,6 +532,7 @@ def _not_from_client(connection: Connection, packet: Packet) -> None:
 
 _HANDLERS: dict[type, Callable[[Connection, Any], Deferred[Any] | None]] = {
     Puback: Connection._puback,
+    Pubacks: Connection._pubacks,
     Pubrec: Connection._pubrec,
     Pubrel: Connection._pubrel,
     Pubcomp: Connection._pubcomp,

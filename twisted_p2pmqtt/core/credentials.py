@@ -15,8 +15,8 @@ from twisted_p2pmqtt.interfaces import IMQTTCredentials
 class MQTTCredentials:
     """Client id, user name and password (bytes or None), the peer's address as text, its certificate or None.
 
-    Provides ``IUsernamePassword`` too where there is a user name, else ``IAnonymous``, so ordinary checkers work
-    unchanged.
+    Provides ``IUsernamePassword`` too where there is a user name, ``IAnonymous`` where there is neither name nor
+    password, so ordinary checkers work unchanged.
     """
 
     def __init__(
@@ -32,7 +32,10 @@ class MQTTCredentials:
         self.password = password
         self.peer = peer
         self.certificate = certificate
-        alsoProvides(self, IAnonymous if username is None else IUsernamePassword)
+        if username is not None:
+            alsoProvides(self, IUsernamePassword)
+        elif password is None:
+            alsoProvides(self, IAnonymous)  # 5.0 allows a password alone, a token perhaps: that is not nobody
 
     def checkPassword(self, password: bytes) -> bool:  # cred's name
         """Is this the password?  In constant time; no password is never right."""

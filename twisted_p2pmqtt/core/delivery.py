@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from twisted.internet.defer import Deferred
+
 from twisted_p2pmqtt.codec.constants import ReasonCode
 from twisted_p2pmqtt.codec.message import Message, encode_head
 from twisted_p2pmqtt.codec.primitives import encode_varint
@@ -23,8 +25,9 @@ class Delivery:
 
     ``qos`` is what this subscriber gets, ``retain`` the RETAIN flag that it sees, ``extra`` encoded properties of its
     own (subscription identifiers).  ``sequence`` is the store's key within the session, 0 where nothing is stored;
-    ``confirmed`` is called once with the reason code of the receiver's last acknowledgement; ``group`` is the shared
-    group that chose this subscriber.  A delivery without any of these is shared by all plain subscribers of a message.
+    ``confirmed`` is told what became of it: ``acknowledged`` of the receiver's last reason code, or why it was dropped;
+    ``group`` is the shared group that chose this subscriber.  A delivery without any of these is shared by all plain
+    subscribers of a message.
     """
 
     __slots__ = (
@@ -48,7 +51,7 @@ class Delivery:
         self.is_p2p = is_p2p
         self.group: SharedGroup | None = None
         self.sequence = 0
-        self.confirmed: Callable[[int], None] | None = None
+        self.confirmed: Callable[[Outcome], object] | None = None
         self._halves_v3: tuple[bytes, bytes] | None = None
         self._halves_v5: tuple[bytes, bytes] | None = None
 
@@ -76,7 +79,7 @@ class Released:
 
     __slots__ = ("confirmed", "sequence")
 
-    def __init__(self, sequence: int = 0, confirmed: Callable[[int], None] | None = None) -> None:
+    def __init__(self, sequence: int = 0, confirmed: Callable[[Outcome], object] | None = None) -> None:
         self.sequence = sequence
         self.confirmed = confirmed
 
@@ -131,7 +134,6 @@ TOPIC_INVALID = Outcome("topic_invalid", ReasonCode.TOPIC_NAME_INVALID)
 QUOTA_EXCEEDED = Outcome("quota", ReasonCode.QUOTA_EXCEEDED)
 STORE_UNAVAILABLE = Outcome("store_unavailable", ReasonCode.QUOTA_EXCEEDED, "", "the store takes nothing at present")
 PAYLOAD_INVALID = Outcome("payload_invalid", ReasonCode.PAYLOAD_FORMAT_INVALID)
-PACKET_ID_IN_USE = Outcome("packet_id_in_use", ReasonCode.PACKET_IDENTIFIER_IN_USE)
 
 # P2P, the table of section 4 of the project's P2P page
 ONLINE = Outcome("online", ReasonCode.SUCCESS, "online")
@@ -147,3 +149,31 @@ TOO_LARGE = Outcome(
 TIMED_OUT = Outcome(
     "timeout", ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, "queued", "the target did not acknowledge in time"
 )
+EXPIRED = Outcome("expired", ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, "", "the message expired before it was sent")
+
+_ACKNOWLEDGED = {
+    code: Outcome(status, ReasonCode(code), status)
+    for status, codes in (("delivered", (0x00, 0x10)), ("refused", (0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99)))
+    for code in codes  # what PUBACK and PUBREC may say (3.4.2.1, 3.5.2.1)
+}
+
+
+def acknowledged(reason_code: int) -> Outcome:
+    """What a receiver said of a delivery; a PUBCOMP that knows no such packet means that it has the message."""
+    if reason_code == ReasonCode.PACKET_IDENTIFIER_NOT_FOUND:
+        reason_code = 0
+    return _ACKNOWLEDGED.get(reason_code, _ACKNOWLEDGED[0x80])
+
+
+class Awaited(Outcome):
+    """For now: a P2P message is with its target, and its sender waits ``timeout`` seconds for the acknowledgement.
+
+    ``confirmation`` fires with the final ``Outcome``.
+    """
+
+    __slots__ = ("confirmation", "timeout")
+
+    def __init__(self, timeout: float) -> None:
+        super().__init__("awaited", ReasonCode.SUCCESS)
+        self.timeout = timeout
+        self.confirmation: Deferred[Outcome] = Deferred()

@@ -1,30 +1,49 @@
-"""Endpoints: a callable of the embedding process that clients address over P2P like any device."""
+"""Endpoints: a callable of the embedding process that clients address over P2P like any device.
+
+An endpoint has the rights of its process, so its answer must not lend them to the requester, who chose the Response
+Topic.  An answer therefore goes only where the requester itself could publish, or to the requester over P2P.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 
+from twisted_p2pmqtt.codec.constants import ReasonCode
 from twisted_p2pmqtt.codec.errors import MQTTError
 from twisted_p2pmqtt.codec.message import Message
 from twisted_p2pmqtt.codec.properties import Properties
-from twisted_p2pmqtt.core.delivery import ONLINE, Delivery, Outcome
-from twisted_p2pmqtt.core.guard import name_of
-from twisted_p2pmqtt.core.publisher import sender_stamp
+from twisted_p2pmqtt.core.delivery import ONLINE, Delivery, Outcome, acknowledged
+from twisted_p2pmqtt.core.guard import MAX_DEPTH, name_of
+from twisted_p2pmqtt.core.publisher import ask_right, sender_stamp
 from twisted_p2pmqtt.core.subscriber import ASK, Subscriber
 
 if TYPE_CHECKING:
     from twisted_p2pmqtt.core.broker import Broker
+    from twisted_p2pmqtt.core.publisher import Publisher
     from twisted_p2pmqtt.core.routes import Route
+
+_FAILED = object()
+
+
+class _Request(NamedTuple):
+    """What a handler was given, and whose rights its answer has: those that the requester has now, for it may be gone
+    by then."""
+
+    delivery: Delivery
+    client_id: str
+    avatar: Any
+    is_local: bool
 
 
 class Endpoint(Subscriber):
     """A client id served from Python.
 
     ``handler(message)`` is called for each message sent to the id.  Bytes that it returns, or that its Deferred gives
-    within five seconds, are published to the message's Response Topic with its Correlation Data, in this id's name.
+    within five seconds, are published to the message's Response Topic with its Correlation Data, in this id's name. A
+    sender that waits for the acknowledgement has it when the handler is done, 0x83 where that fails.
     """
 
     __slots__ = ("_broker", "_handler", "avatar", "is_local", "stamp")
@@ -42,35 +61,67 @@ class Endpoint(Subscriber):
         self._handler = handler
 
     def may_use(self, route: Route) -> bool:
-        """An endpoint speaks with the rights of its process."""
+        """An endpoint speaks with the rights of its process; ``_may_answer`` keeps it from lending them."""
         return True
 
-    def deliver(self, delivery: Delivery) -> Outcome:
+    def serve(self, delivery: Delivery, requester: Publisher) -> Outcome:
         """Call the handler and answer."""
-        guard, message = self._broker.guard, delivery.message
-        answer = guard.call(self._handler, message)
+        guard = self._broker.guard
+        request = _Request(delivery, requester.client_id, requester.avatar, requester.is_local)
+        answer = guard.call(self._handler, delivery.message, otherwise=_FAILED)
         if isinstance(answer, Deferred):
-            guard.within_deadline(answer, name_of(self._handler)).addCallback(self._answer, message)
+            waiting = guard.within_deadline(answer, name_of(self._handler), otherwise=_FAILED)
+            waiting.addCallback(self._answered, request)
         else:
-            self._answer(answer, message)
-        if delivery.confirmed is not None:
-            delivery.confirmed(0)
+            self._answered(answer, request)
         return ONLINE
 
-    def _answer(self, answer: object, request: Message) -> None:
-        topic = request.properties.get("response_topic")
-        if answer is None or topic is None:
-            return
-        if not isinstance(answer, bytes):
+    def _answered(self, answer: object, request: _Request) -> None:
+        if answer is not None and answer is not _FAILED and not isinstance(answer, bytes):
             self._broker.guard.reject(name_of(self._handler), answer, "bytes or None")
+            answer = _FAILED
+        if request.delivery.confirmed is not None:
+            code = ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR if answer is _FAILED else ReasonCode.SUCCESS
+            request.delivery.confirmed(acknowledged(code))
+        topic = request.delivery.message.properties.get("response_topic")
+        if not isinstance(answer, bytes) or topic is None:
             return
-        properties: Properties = {}
-        if "correlation_data" in request.properties:
-            properties["correlation_data"] = request.properties["correlation_data"]
         try:
-            self._broker.publish_message(Message(topic.encode(), answer, 0, request.qos, properties=properties), self)
+            route = self._broker.routes[topic.encode()]
         except MQTTError:
             self._broker.stats.p2p_dropped_malformed += 1
+            return
+        right = self._may_answer(route, request)
+        if isinstance(right, Deferred):
+            right.addCallback(self._answer, route, answer, request)
+        else:
+            self._answer(right, route, answer, request)
+
+    def _may_answer(self, route: Route, request: _Request) -> bool | Deferred[bool]:
+        if request.is_local:
+            return True
+        if route.refusal is not None:
+            return False
+        if request.avatar is None or (route.address is not None and route.target == request.client_id):
+            return True
+        return ask_right(self._broker.guard, request.avatar, route)
+
+    def _answer(self, is_allowed: bool, route: Route, answer: bytes, request: _Request) -> None:
+        if not is_allowed or not self._broker.routes[route.topic].leads_like(route):
+            self._broker.stats.p2p_dropped_denied += 1
+            return
+        message = request.delivery.message
+        properties: Properties = {}
+        if "correlation_data" in message.properties:
+            properties["correlation_data"] = message.properties["correlation_data"]
+        response = Message(route.topic, answer, 0, message.qos, properties=properties)
+        if self._broker.guard.depth < MAX_DEPTH:
+            self._publish(response)
+        else:  # endpoints that answer each other
+            self._broker.clock.callLater(0, self._publish, response)
+
+    def _publish(self, response: Message) -> None:
+        self._broker.publish_message(response, self)
         self._broker.schedule_flush()
 
     def unregister(self) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.cred.error import LoginFailed, UnauthorizedLogin
 from twisted.internet.defer import Deferred
 
 from twisted_p2pmqtt.codec.constants import RETURN_CODE_OF_REASON, ProtocolVersion, ReasonCode
-from twisted_p2pmqtt.codec.errors import MQTTError, ProtocolViolation, TopicNameInvalid
+from twisted_p2pmqtt.codec.errors import MQTTError, ProtocolViolation, ServerRedirect, TopicNameInvalid
 from twisted_p2pmqtt.codec.packets import Auth, Connack, Connect, Will
 from twisted_p2pmqtt.codec.properties import Properties
 from twisted_p2pmqtt.codec.writer import encode
@@ -22,9 +23,11 @@ from twisted_p2pmqtt.core.aliases import OutgoingAliases
 from twisted_p2pmqtt.core.credentials import MQTTCredentials
 from twisted_p2pmqtt.core.delivery import DENIED
 from twisted_p2pmqtt.core.info import describe
+from twisted_p2pmqtt.core.local import CLIENT_ID as BROKER
 from twisted_p2pmqtt.core.publisher import ask_right
-from twisted_p2pmqtt.core.publishing import Publishing
+from twisted_p2pmqtt.core.publishing import Publishing, has_valid_format
 from twisted_p2pmqtt.core.wills import PendingWill
+from twisted_p2pmqtt.interfaces import IClientAvatar
 
 if TYPE_CHECKING:
     from twisted_p2pmqtt.core.connection import Connection
@@ -40,19 +43,25 @@ class Login(NamedTuple):
     """How clients of one listener log in.
 
     ``authenticate(credentials)`` gives an ``IClientAvatar``, a ``LoggedIn``, None for a client without limits, or a
-    Deferred of one of them; it raises ``LoginFailed`` or an ``MQTTError`` to refuse.  ``methods`` are
-    ``IEnhancedAuthenticator`` by their method.
+    Deferred of one of them; it raises ``LoginFailed`` or an ``MQTTError`` to refuse.  None in its place: each client is
+    one without limits.  ``methods`` are ``IEnhancedAuthenticator`` by their method.
     """
 
-    authenticate: Callable[[MQTTCredentials], Any]
+    authenticate: Callable[[MQTTCredentials], Any] | None
     methods: dict[str, Any]
 
 
 class LoggedIn(NamedTuple):
-    """An avatar with what is to be called when its connection ends."""
+    """An avatar (None: no limits), and what else a login has found out.
+
+    ``logout`` is called when the connection ends.  ``username``, where not None, is who the client was found to be,
+    whatever CONNECT said.  ``expires_in`` is the seconds until the connection is closed, None for never.
+    """
 
     avatar: Any
-    logout: Callable[[], object]
+    logout: Callable[[], object] | None = None
+    username: str | None = None
+    expires_in: float | None = None
 
 
 class Continue(NamedTuple):
@@ -72,25 +81,54 @@ def refusal_frame(version: int, error: MQTTError) -> bytes:
     """The CONNACK that refuses; nothing where the version has no code for it, or is not known (0)."""
     code = error.reason_code
     if version == 5:
-        return encode(Connack(False, code if code in _CONNACK_CODES else ReasonCode.UNSPECIFIED_ERROR), 5)
+        properties = Properties()
+        if isinstance(error, ServerRedirect):
+            properties["server_reference"] = error.server_reference
+        return encode(Connack(False, code if code in _CONNACK_CODES else ReasonCode.UNSPECIFIED_ERROR, properties), 5)
     if version and code in RETURN_CODE_OF_REASON:
         return encode(Connack(False, RETURN_CODE_OF_REASON[code]), 4)
     return b""
 
 
+class Over:
+    """Stands where a connection's ``Handshake`` was: most clients never send AUTH, so what CONNECT said can go."""
+
+    has_begun = True
+
+    def cancel(self) -> None:
+        """There is nothing to cancel."""
+
+    def begin(self, connect: Connect) -> None:
+        """Refuse."""
+        raise ProtocolViolation("second CONNECT")
+
+    def auth(self, packet: Auth) -> None:
+        """Refuse."""
+        raise ProtocolViolation("AUTH with another method than CONNECT")  # [MQTT-4.12.0-5] [MQTT-4.12.1-1]
+
+
+OVER = Over()
+
+
 class Handshake:
     """One CONNECT, or one re-authentication of a connection that is through with it."""
+
+    __slots__ = ("_asked", "_connect", "_connection", "_exchange", "_login", "has_begun")
 
     def __init__(self, connection: Connection, login: Login) -> None:
         self._connection: Connection | None = connection
         self._login = login
         self._connect: Connect | None = None
         self._exchange: Any = None
+        self._asked: Deferred[Any] | None = None
         self.has_begun = False
 
     def cancel(self) -> None:
         """The connection is over; answers that still come are ignored."""
         self._connection = None
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            asked.cancel()
 
     # --- CONNECT -------------------------------------------------------------------------------------------------
 
@@ -108,6 +146,8 @@ class Handshake:
         self._judge(connect, connection)
         if "authentication_method" in properties:
             return self._begin_exchange(connect, properties.get("authentication_data"))
+        if self._login.authenticate is None:
+            return self._logged_in(None)
         username = None if connect.username is None else connect.username.encode()
         credentials = MQTTCredentials(
             connect.client_id, username, connect.password, connection.peer, connection.wire.certificate
@@ -125,7 +165,7 @@ class Handshake:
             raise MQTTError(
                 "client id is too long or holds a control character", ReasonCode.CLIENT_IDENTIFIER_NOT_VALID
             )
-        if client_id in connection.broker.endpoints:
+        if client_id in connection.broker.endpoints or client_id == BROKER:  # whose word P2P targets take for ours
             raise MQTTError("client id is in use by the server", ReasonCode.CLIENT_IDENTIFIER_NOT_VALID)
         if connect.will is not None:
             self._judge_will(connect.will, connection)
@@ -137,8 +177,10 @@ class Handshake:
             raise MQTTError("the will's QoS is not supported", ReasonCode.QOS_NOT_SUPPORTED)
         if will.retain and not broker.limits.retain_available:  # [MQTT-3.2.2-13]
             raise MQTTError("retained wills are not supported", ReasonCode.RETAIN_NOT_SUPPORTED)
+        if broker.limits.validate_payload_format and not has_valid_format(will.properties, will.payload):
+            raise MQTTError("the will's payload is not UTF-8", ReasonCode.PAYLOAD_FORMAT_INVALID)
         route = broker.routes[will.topic.encode()]
-        if route.is_malformed or (route.address is not None and route.address.topic.startswith("$")):
+        if route.is_malformed:
             raise TopicNameInvalid("the will's topic names no client")
         if route.refusal is DENIED:
             raise MQTTError("the will's topic is not for clients", ReasonCode.NOT_AUTHORIZED)
@@ -153,18 +195,23 @@ class Handshake:
             raise
         except BaseException as error:
             raise self._refusal(error) from None
+        if isinstance(answer, CoroutineType):
+            answer = Deferred.fromCoroutine(answer)
         if not isinstance(answer, Deferred):
             result: Deferred[Any] | None = then(answer)
             return result
         waiting: Deferred[Any] = Deferred()
         timer = connection.broker.wheel.after(LOGIN_DEADLINE, self._give_up, waiting, answer)
+        self._asked = answer
 
         def fail(failure: Any) -> None:
+            self._asked = None
             timer.cancel()
             if not waiting.called:
                 waiting.errback(failure.value if failure.check(MQTTError) else self._refusal(failure.value))
 
         def fire(result: Any) -> None:
+            self._asked = None
             timer.cancel()
             if not waiting.called:
                 waiting.callback(result)
@@ -189,27 +236,45 @@ class Handshake:
             return MQTTError("bad user name or password", ReasonCode.BAD_USER_NAME_OR_PASSWORD)
         return MQTTError("not authorized", ReasonCode.NOT_AUTHORIZED)
 
-    def _logged_in(self, avatar: Any) -> Deferred[Any] | None:
+    def _logged_in(self, answer: Any, authentication_data: bytes | None = None) -> Deferred[Any] | None:
         connection, connect = self._connection, self._connect
         assert connection is not None
         assert connect is not None
-        if isinstance(avatar, LoggedIn):
-            avatar, connection.logout = avatar
-        connection.avatar = avatar
-        if avatar is None or connect.will is None:
-            self._open(None)
+        self._enter(connection, answer)
+        if connection.avatar is None or connect.will is None:
+            self._open(authentication_data)
             return None
         broker = connection.broker
-        right = ask_right(broker.guard, avatar, broker.routes[connect.will.topic.encode()])
+        right = ask_right(broker.guard, connection.avatar, broker.routes[connect.will.topic.encode()])
         if isinstance(right, Deferred):
-            return right.addCallback(self._will_judged)
-        self._will_judged(right)
+            return right.addCallback(self._will_judged, authentication_data)
+        self._will_judged(right, authentication_data)
         return None
 
-    def _will_judged(self, answer: bool) -> None:
+    def _will_judged(self, answer: bool, authentication_data: bytes | None) -> None:
         if not answer:
             raise MQTTError("the will's topic is not authorized", ReasonCode.NOT_AUTHORIZED)
-        self._open(None)
+        self._open(authentication_data)
+
+    @staticmethod
+    def _enter(connection: Connection, answer: Any) -> None:
+        """The connection is now this avatar's, in the place of the one that it had before a re-authentication."""
+        avatar, logout, username, expires_in = answer if isinstance(answer, LoggedIn) else LoggedIn(answer)
+        broker = connection.broker
+        if avatar is not None and not all(callable(getattr(avatar, name, None)) for name in IClientAvatar.names()):
+            broker.guard.reject("a login", avatar, "an IClientAvatar, None or LoggedIn")
+            raise MQTTError("not authorized", ReasonCode.NOT_AUTHORIZED)
+        if connection.logout is not None:
+            broker.guard.call(connection.logout)
+        if connection.login_timer is not None:
+            connection.login_timer.cancel()
+        connection.logout = logout
+        connection.login_timer = None
+        if expires_in is not None:
+            connection.login_timer = broker.wheel.after(expires_in, connection.close, ReasonCode.NOT_AUTHORIZED)
+        if username is not None:
+            connection.username = username
+        connection.avatar = avatar
 
     # --- the session ---------------------------------------------------------------------------------------------
 
@@ -223,8 +288,6 @@ class Handshake:
         if not connect.client_id:
             properties["assigned_client_identifier"] = client_id  # [MQTT-3.2.2-16]
         interval = self._expiry_interval(connect, properties)
-        will = None if connect.will is None else PendingWill(broker, client_id, connect.will, connection.avatar)
-        is_resumed = broker.registry.open(connection, client_id, connect.clean_start, interval, will)
         keep_alive = self._keep_alive(connect, properties)
         if connect.version == 5:
             self._announce(connect, client_id, properties)
@@ -232,6 +295,11 @@ class Handshake:
                 properties["authentication_data"] = authentication_data
         else:
             properties = Properties()
+        connack = Connack(False, ReasonCode.SUCCESS, properties)
+        if connection.max_packet_size:  # a client that cannot be answered gets no session
+            connection.encode_fitting(connack)
+        will = None if connect.will is None else PendingWill(broker, client_id, connect.will, connection.avatar)
+        is_resumed = broker.registry.open(connection, client_id, connect.clean_start, interval, will)
         self._take_limits(connect, connection)
         session = connection.session
         assert session is not None
@@ -239,16 +307,20 @@ class Handshake:
         connection.publishing = Publishing(connection, session)
         connection.accepted(keep_alive)
         broker.stats.connections_accepted += 1
-        connack = Connack(
-            is_resumed and connect.version > 3, ReasonCode.SUCCESS, properties
-        )  # [MQTT-3.2.2-2] [MQTT-3.2.2-3]
+        connack.session_present = is_resumed and connect.version > 3  # [MQTT-3.2.2-2] [MQTT-3.2.2-3]
         frame = connection.encode_fitting(connack)
         if broker.store.pending:
-            refusal = refusal_frame(connect.version, MQTTError("", ReasonCode.QUOTA_EXCEEDED))
-            broker.commits.hold(connection, frame, refusal, connection.established)
+            if is_resumed:  # it was stored long ago, and what waits in it can be had from memory
+                refusal, done = frame, lambda has_survived: connection.established(True)
+            else:
+                refusal = refusal_frame(connect.version, MQTTError("", ReasonCode.QUOTA_EXCEEDED))
+                done = connection.established
+            broker.commits.hold(connection, frame, refusal, done)
         else:
             connection.put(frame)
             connection.established(True)
+        if "authentication_method" not in connect.properties:
+            connection.handshake = OVER
         if broker.observers:
             broker.observers.tell("connected", client_id, describe(session))
 
@@ -295,7 +367,9 @@ class Handshake:
         if connect.properties.get("request_response_information"):  # [MQTT-3.1.2-28]
             information = getattr(broker.router, "response_information", None)
             if information is not None:
-                properties["response_information"] = information(client_id)
+                answer = broker.guard.call(information, client_id)
+                if isinstance(answer, str):
+                    properties["response_information"] = answer
         method = connect.properties.get("authentication_method")
         if method is not None:
             properties["authentication_method"] = method
@@ -320,8 +394,10 @@ class Handshake:
         authenticator = self._login.methods.get(connect.properties["authentication_method"])
         if authenticator is None:  # [MQTT-4.12.0-1]
             raise MQTTError("unknown authentication method", ReasonCode.BAD_AUTHENTICATION_METHOD)
+        session = self._connection.session if self._connection is not None else None
+        client_id = connect.client_id if session is None else session.client_id
         try:
-            self._exchange = authenticator.begin(connect.client_id, connect.username, data)
+            self._exchange = authenticator.begin(client_id, connect.username, data)
         except Exception as error:
             raise self._refusal(error) from None
         return self._ask(self._exchange.proceed, self._proceeded, data)
@@ -339,15 +415,16 @@ class Handshake:
             connection.broker.guard.reject("an enhanced authenticator", result, "Continue or Success")
             raise MQTTError("not authorized", ReasonCode.NOT_AUTHORIZED)
         self._exchange = None
-        if connection.session is None:
-            connection.avatar = result.avatar
-            self._open(result.data)
-            return None
+        session = connection.session
+        if session is None:
+            return self._logged_in(result.avatar, result.data)
+        self._enter(connection, result.avatar)
+        session.authorize(connection.avatar)
+        if session.will is not None:
+            session.will.avatar = connection.avatar
         properties = Properties(authentication_method=method)
         if result.data is not None:
             properties["authentication_data"] = result.data
-        connection.avatar = connection.session.avatar = result.avatar
-        connection.session.rights = None
         connection.send(Auth(ReasonCode.SUCCESS, properties))
         return None
 
@@ -368,4 +445,6 @@ class Handshake:
 
 def has_control_character(text: str) -> bool:
     """Does the text hold C0, DEL or C1 characters?"""
+    if text.isprintable():  # in C, and so are most
+        return False
     return any(character < " " or "\x7f" <= character <= "\x9f" for character in text)

@@ -23,6 +23,7 @@ class Limits:
     wildcard_subscriptions: bool = True
     shared_subscriptions: bool = True
     subscription_identifiers: bool = True
+    validate_payload_format: bool = False  # is a payload that calls itself UTF-8 looked at?
     receive_maximum: int = 1000  # QoS 1 and 2 that a client may have unacknowledged towards us
     max_inflight: int = 1000  # that we have unacknowledged towards a client
     topic_alias_maximum: int = 10  # aliases that a client may use towards us

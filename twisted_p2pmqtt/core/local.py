@@ -11,16 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
-from twisted_p2pmqtt.codec.constants import ReasonCode
+from twisted_p2pmqtt.codec.constants import PacketType, ReasonCode
+from twisted_p2pmqtt.codec.errors import TopicNameInvalid
 from twisted_p2pmqtt.codec.message import Message
-from twisted_p2pmqtt.codec.properties import Properties
+from twisted_p2pmqtt.codec.properties import TABLE, Properties
 from twisted_p2pmqtt.codec.topics import check_topic_filter, check_topic_name, split_shared
 from twisted_p2pmqtt.core.delivery import (
+    EXPIRED,
     NO_SESSION,
     OFFLINE_QOS0,
     ONLINE,
     QUEUED,
-    TOO_LARGE,
+    QUOTA_EXCEEDED,
+    STORE_UNAVAILABLE,
+    TIMED_OUT,
     Delivery,
     Outcome,
 )
@@ -33,12 +37,22 @@ if TYPE_CHECKING:
     from twisted_p2pmqtt.core.routes import Route
 
 CLIENT_ID = "$broker"
-"""The sender that P2P messages of the process itself name; no client can have it as its id in a topic of its own."""
+"""The sender that P2P messages of the process itself name; a client that says it has this id is refused."""
+
+_PROPERTIES = frozenset(row.name for row in TABLE.values() if PacketType.PUBLISH in row.packets) - {
+    "topic_alias",
+    "subscription_identifiers",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class SendResult:
-    """What became of ``send_to``: ``status`` is delivered, sent, queued, no_session, denied, quota or timeout."""
+    """What became of ``send_to``.
+
+    ``status`` is ``delivered`` (the target has acknowledged), ``sent`` (it is on its way to a connected target),
+    ``queued``, ``no_session`` (nobody took it: no such session, or QoS 0 to one that is away), ``denied`` (refused by
+    the target, not for it, or too large for it), ``quota`` or ``timeout``.
+    """
 
     status: str
     reason_code: int
@@ -74,7 +88,15 @@ class LocalClient:
             raise ValueError(f"QoS {qos!r} is none of 0, 1, 2")
         raw = topic.encode()
         check_topic_name(raw)
-        message = Message(raw, bytes(payload), 0, qos, int(retain), properties=properties or Properties())
+        limits = self._broker.limits
+        if len(raw) > limits.max_topic_bytes:
+            raise TopicNameInvalid("topic name is longer than this server allows")
+        message = Message(raw, bytes(payload), 0, min(qos, limits.max_qos), int(retain))
+        if properties:
+            if unknown := properties.keys() - _PROPERTIES:
+                raise ValueError(f"no property of a message: {', '.join(sorted(unknown))}")
+            message.properties = Properties(**properties)
+            message.property_body  # noqa: B018  # a value that cannot be encoded is told here, not to a subscriber
         interval = message.properties.get("message_expiry_interval")
         if interval is not None:
             message.expires_at = self._broker.wheel.now + interval
@@ -103,26 +125,25 @@ class LocalClient:
         """Send to one client's session, online or not."""
         broker = self._broker
         message = self._message(topic, payload, qos, False, properties)
-        confirmation: Deferred[int] = Deferred()
-        outcome = broker.p2p.send(client_id, message, self, confirmation.callback if confirm and qos else None)
+        confirmation: Deferred[Outcome] = Deferred()
+        outcome = broker.p2p.send(client_id, message, self, confirmation.callback if confirm and message.qos else None)
         broker.schedule_flush()
-        result = SendResult(_STATUS.get(outcome, "quota"), int(outcome.reason_code))
         target = broker.sessions.get(client_id)
         is_awaited = outcome is ONLINE or (outcome is QUEUED and target is not None and target.is_connected)
-        if not (confirm and qos and is_awaited):
-            return broker.commits.covering(result, SendResult("quota", int(ReasonCode.QUOTA_EXCEEDED)))
+        if not (confirm and message.qos and is_awaited):
+            return broker.commits.covering(_result(outcome), SendResult("quota", int(ReasonCode.QUOTA_EXCEEDED)))
         return self._await(confirmation, timeout)
 
-    def _await(self, confirmation: Deferred[int], timeout: float) -> Deferred[SendResult]:
+    def _await(self, confirmation: Deferred[Outcome], timeout: float) -> Deferred[SendResult]:
         result: Deferred[SendResult] = Deferred()
 
-        def finish(status: str, reason_code: int) -> None:
+        def finish(outcome: Outcome) -> None:
             timer.cancel()
             if not result.called:
-                result.callback(SendResult(status, reason_code))
+                result.callback(_result(outcome))
 
-        timer = self._broker.wheel.after(timeout, finish, "timeout", int(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR))
-        confirmation.addCallback(lambda code: finish("delivered" if code < 0x80 else "denied", code))
+        timer = self._broker.wheel.after(timeout, finish, TIMED_OUT)
+        confirmation.addCallback(finish)
         return result
 
 
@@ -131,8 +152,17 @@ _STATUS: dict[Outcome, str] = {
     QUEUED: "queued",
     NO_SESSION: "no_session",
     OFFLINE_QOS0: "no_session",
-    TOO_LARGE: "denied",
+    QUOTA_EXCEEDED: "quota",
+    STORE_UNAVAILABLE: "quota",
+    TIMED_OUT: "timeout",
+    EXPIRED: "timeout",
 }
+
+
+def _result(outcome: Outcome) -> SendResult:
+    status = _STATUS.get(outcome, "delivered" if outcome.reason_code < 0x80 else "denied")
+    code = ReasonCode.NO_MATCHING_SUBSCRIBERS if status == "no_session" else outcome.reason_code
+    return SendResult(status, int(code))
 
 
 class LocalSubscription(Subscriber):
@@ -152,7 +182,7 @@ class LocalSubscription(Subscriber):
 
     def deliver(self, delivery: Delivery) -> Outcome:
         """Call back; what the callback raises is counted and logged."""
-        self._broker.guard.call(self._callback, delivery.message)
+        self._broker.guard.notify(self._callback, delivery.message)
         return ONLINE
 
     def unsubscribe(self) -> None:

@@ -66,16 +66,23 @@ class Observers(list[IBrokerObserver]):
         for observer in list(self):
             method = getattr(observer, event, None)
             if method is not None:
-                self._guard.call(method, *arguments)
+                self._guard.notify(method, *arguments)
 
     def _tell_of_message(self, is_p2p: bool, event: str, *arguments: Any) -> None:
         for observer in list(self):
             method = getattr(observer, event, None)
             if method is not None and (not is_p2p or getattr(observer, "p2p", False) is True):
-                self._guard.call(method, *arguments)
+                self._guard.notify(method, *arguments)
 
-    def published(self, publisher: Any, message: Message, is_p2p: bool) -> None:
-        """A message was taken in."""
+    def published(self, publisher: Any, message: Message, is_p2p: bool, topic: bytes = b"") -> None:
+        """A message was taken in; ``topic`` where it names its target in another way than by its own topic."""
+        if is_p2p:
+            if not any(getattr(observer, "p2p", False) is True for observer in self):
+                return
+            # As published: its delivery is about to give the message another topic and the sender's name.
+            message = Message(
+                topic or message.topic, message.payload, 0, message.qos, message.retain, properties=message.properties
+            )
         self._tell_of_message(is_p2p, "published", None if publisher.is_local else publisher.client_id, message)
 
     def delivered(self, subscriber: Subscriber, delivery: Delivery) -> None:
@@ -85,3 +92,7 @@ class Observers(list[IBrokerObserver]):
     def dropped(self, subscriber: Subscriber, delivery: Delivery, reason: str) -> None:
         """A delivery was dropped."""
         self._tell_of_message(delivery.is_p2p, "dropped", subscriber.client_id, delivery.message, reason)
+
+    def dropped_p2p(self, client_id: str, message: Message, reason: str) -> None:
+        """A P2P message got as far as no session."""
+        self._tell_of_message(True, "dropped", client_id, message, reason)

@@ -7,25 +7,29 @@ route has an address and the sender may use it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from twisted_p2pmqtt.codec.message import Message, encode_head
 from twisted_p2pmqtt.codec.properties import Properties
 from twisted_p2pmqtt.core.delivery import (
     ACCEPTED,
+    DENIED,
     NO_SESSION,
     OFFLINE_QOS0,
     ONLINE,
     QUEUED,
     QUOTA_EXCEEDED,
     TOO_LARGE,
-    TOPIC_INVALID,
+    Awaited,
     Delivery,
     Outcome,
 )
+from twisted_p2pmqtt.core.endpoints import Endpoint
 from twisted_p2pmqtt.core.limits import P2POptions
+from twisted_p2pmqtt.core.p2p import P2PAddress
 from twisted_p2pmqtt.core.publisher import NO_STAMP, SENDER
 from twisted_p2pmqtt.core.routes import Route
+from twisted_p2pmqtt.core.session import Session
 
 if TYPE_CHECKING:
     from twisted_p2pmqtt.core.broker import Broker
@@ -47,9 +51,8 @@ class P2PDelivery:
     def publish(self, route: Route, message: Message, publisher: Publisher) -> Outcome:
         """One copy to the target's session; the outcome is what the sender may know."""
         broker, options = self._broker, self.options
-        if route.names_reserved_topic and not publisher.is_local:
-            broker.stats.p2p_dropped_malformed += 1
-            return TOPIC_INVALID
+        if options.hide_presence and isinstance(publisher, Session) and publisher.connection is not None:
+            broker.touched.append(publisher.connection)  # its acknowledgement is written before the target's message
         if message.retain:
             broker.stats.p2p_retain_ignored += 1
             message.retain = 0
@@ -57,38 +60,63 @@ class P2PDelivery:
         if target is None:
             target = broker.endpoints.get(route.target)
         if target is None:
-            broker.stats.p2p_dropped_unknown += 1
-            outcome = NO_SESSION
+            outcome = self._drop(route.target, message, "p2p_dropped_unknown")
+            if options.hide_presence:
+                self._pretend(message, publisher)
         else:
             topic = route.target_topic if self._has_business_topic else self._delivered_topic(route, publisher)
             if options.check_receive and not target.may_receive(topic.decode()):
-                broker.stats.p2p_dropped_denied += 1
-                outcome = OFFLINE_QOS0
+                # Told like a target that is not there: what it may hear is not the sender's business.
+                outcome = self._drop(route.target, message, "p2p_dropped_denied")
             else:
                 outcome = self._hand_over(target, message, topic, publisher)
         if options.hide_presence and outcome in (ONLINE, QUEUED, NO_SESSION, OFFLINE_QOS0):
             return ACCEPTED
         return outcome
 
+    def _pretend(self, message: Message, publisher: Publisher) -> None:
+        """Take the time that a delivery takes: the clock is not to tell what the acknowledgement hides."""
+        self._address(message, message.topic, publisher)
+        for _ in range(2):  # the second stands for the target's queue
+            Delivery(message, message.qos, 0, b"", True).halves(5)
+
     def _delivered_topic(self, route: Route, publisher: Publisher) -> bytes:
         if self.options.deliver_topic == "original":
             return route.topic
-        assert route.address is not None
-        return route.address.reply_topic(publisher.client_id).encode()
+        # An address may be of a class of the embedder's.
+        topic = self._broker.guard.call(cast(P2PAddress, route.address).reply_topic, publisher.client_id)
+        return topic.encode() if isinstance(topic, str) else route.target_topic
 
     def send(
-        self, client_id: str, message: Message, publisher: Publisher, confirmed: Callable[[int], None] | None = None
+        self,
+        client_id: str,
+        message: Message,
+        publisher: Publisher,
+        confirmed: Callable[[Outcome], object] | None = None,
     ) -> Outcome:
         """Send to a client by id rather than by topic; ``message.topic`` is what it hears."""
         broker = self._broker
+        if broker.observers:
+            marker = getattr(broker.router, "marker", "p2p")
+            address = P2PAddress(client_id, message.topic.decode(), marker=str(marker))
+            broker.observers.published(publisher, message, True, address.canonical.encode())
         target: Subscriber | None = broker.sessions.get(client_id) or broker.endpoints.get(client_id)
         if target is None:
-            broker.stats.p2p_dropped_unknown += 1
-            return NO_SESSION
+            return self._drop(client_id, message, "p2p_dropped_unknown")
+        if self.options.check_receive and not target.may_receive(message.topic.decode()):
+            self._drop(client_id, message, "p2p_dropped_denied")
+            return DENIED
         self._address(message, message.topic, publisher)
         delivery = Delivery(message, message.qos, 0, b"", True)
         delivery.confirmed = confirmed
-        return self._deliver(target, delivery)
+        return self._deliver(target, delivery, publisher)
+
+    def _drop(self, client_id: str, message: Message, counter: str) -> Outcome:
+        stats, observers = self._broker.stats, self._broker.observers
+        setattr(stats, counter, getattr(stats, counter) + 1)
+        if observers:
+            observers.dropped_p2p(client_id, message, counter)
+        return NO_SESSION
 
     def _hand_over(self, target: Subscriber, message: Message, topic: bytes, publisher: Publisher) -> Outcome:
         encoding = target.encoding
@@ -106,11 +134,21 @@ class P2PDelivery:
             self._broker.stats.p2p_delivered += 1
             return ONLINE
         if message.properties:
+            timeout = wanted_acknowledgement(message) if message.qos else 0
             self._address(message, topic, publisher)
+            if timeout and isinstance(publisher, Session) and not self.options.hide_presence:
+                return self._deliver_awaited(target, Delivery(message, message.qos, 0, b"", True), publisher, timeout)
         else:
             stamp = publisher.stamp if self._is_stamped else NO_STAMP
             message.readdress(topic, stamp.properties, stamp.body)
-        return self._deliver(target, Delivery(message, message.qos, 0, b"", True))
+        return self._deliver(target, Delivery(message, message.qos, 0, b"", True), publisher)
+
+    def _deliver_awaited(self, target: Subscriber, delivery: Delivery, publisher: Publisher, timeout: int) -> Outcome:
+        """The sender wants to hear of the target's acknowledgement; without a connected target it hears at once."""
+        awaited = Awaited(timeout)
+        delivery.confirmed = awaited.confirmation.callback
+        outcome = self._deliver(target, delivery, publisher)
+        return awaited if outcome is ONLINE or (outcome is QUEUED and target.is_connected) else outcome
 
     def _address(self, message: Message, topic: bytes, publisher: Publisher) -> None:
         """Set what the target hears: the topic, and the true sender in place of what a client claims to be one."""
@@ -127,29 +165,50 @@ class P2PDelivery:
             properties["user_properties"] = pairs
         message.readdress(topic, properties)
 
-    def _deliver(self, target: Subscriber, delivery: Delivery) -> Outcome:
-        is_crowded = target.pending_p2p >= self._max_queued and delivery.qos
-        if is_crowded and self.options.overflow == "reject":
-            outcome = QUOTA_EXCEEDED
-        else:
-            if is_crowded:
-                target.drop_oldest_p2p()
-            outcome = target.deliver(delivery)
-            if outcome is ONLINE:
-                self._broker.stats.p2p_delivered += 1
-                return ONLINE
-            if outcome is QUOTA_EXCEEDED and self.options.overflow == "drop_oldest":
-                target.drop_oldest_p2p()
-                outcome = target.deliver(delivery)
-        counter = _COUNTERS.get(outcome, "p2p_dropped_quota")
+    def _deliver(self, target: Subscriber, delivery: Delivery, publisher: Publisher) -> Outcome:
         stats = self._broker.stats
+        if not isinstance(target, Session):
+            outcome = cast(Endpoint, target).serve(delivery, publisher)
+        elif not delivery.qos or len(target.inflight) < target.quota or self._has_queue_room(target, delivery):
+            outcome = target.deliver(delivery)
+        else:
+            self._broker.count_drop(target, delivery, "dropped_queue_full")
+            outcome = QUOTA_EXCEEDED
+        if outcome is ONLINE:
+            stats.p2p_delivered += 1
+            return ONLINE
+        counter = _COUNTERS.get(outcome, "p2p_dropped_quota")
         setattr(stats, counter, getattr(stats, counter) + 1)
         return outcome
 
+    def _has_queue_room(self, target: Session, delivery: Delivery) -> bool:
+        """Does the target's queue take one more, perhaps by dropping its oldest P2P messages?"""
+        size = delivery.message.size
+        if target.pending_p2p < self._max_queued and target.has_queue_room(size):
+            return True
+        return self.options.overflow == "drop_oldest" and target.make_room_for_p2p(size, self._max_queued)
+
 
 _COUNTERS = {
-    ONLINE: "p2p_delivered",
     QUEUED: "p2p_queued",
     OFFLINE_QOS0: "p2p_dropped_qos0_offline",
     TOO_LARGE: "p2p_dropped_too_large",
 }
+
+WANTS_ACKNOWLEDGEMENT = ("p2p-ack", "target")
+TIMEOUT = "p2p-timeout"
+DEFAULT_TIMEOUT, MAX_TIMEOUT = 5, 15
+
+
+def wanted_acknowledgement(message: Message) -> int:
+    """The seconds that the sender wants to wait for the target's acknowledgement, 0 where it did not ask for it.
+
+    A ``p2p-timeout`` out of its range is taken to its nearer end, one that is no whole number as not said.
+    """
+    pairs = message.properties.get("user_properties", ())
+    if WANTS_ACKNOWLEDGEMENT not in pairs:
+        return 0
+    for name, value in pairs:
+        if name == TIMEOUT and value.isascii() and value.isdigit():
+            return min(max(int(value[:9]), 1), MAX_TIMEOUT)
+    return DEFAULT_TIMEOUT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from twisted_p2pmqtt.codec.packets import Will
 from twisted_p2pmqtt.codec.properties import Properties
@@ -25,20 +26,25 @@ class SubscriptionRecord:
 
 @dataclass(slots=True)
 class MessageRecord:
-    """An application message; ``expires_at`` None for one that never expires."""
+    """An application message; ``expires_at`` None for one that never expires.
+
+    A message in several queues is one object here too; ``made`` is for whoever receives it, to remember what it made of
+    it.
+    """
 
     topic: bytes
     payload: bytes
     qos: int
     properties: Properties
     expires_at: float | None
+    made: Any = None
 
 
 @dataclass(slots=True)
 class DeliveryRecord:
-    """A delivery of a session's: ``packet_id`` 0 while it waits, ``is_released`` once PUBREC was received (then
-    ``message`` may be None)."""
+    """A delivery of a session's: ``packet_id`` 0 while it waits, ``is_released`` once PUBREC was received."""
 
+    client_id: str
     sequence: int
     qos: int
     retain: int
@@ -46,23 +52,23 @@ class DeliveryRecord:
     is_p2p: bool
     packet_id: int
     is_released: bool
-    message: MessageRecord | None
+    message: MessageRecord
 
 
 @dataclass(slots=True)
 class SessionRecord:
-    """A session: ``expires_at`` None while it is connected or where it never expires.
+    """A session: ``left_at`` is when its last connection ended, None while it is connected.
 
-    The collections are filled by ``IStore.restore`` only; ``deliveries`` in the order of their sequence.
+    The collections are filled by ``IStore.restore`` only, and so is ``key``, which is the store's own.
     """
 
     client_id: str
     expiry_interval: int
-    expires_at: float | None
+    left_at: float | None
     will: Will | None
     subscriptions: list[SubscriptionRecord] = field(default_factory=list)
-    deliveries: list[DeliveryRecord] = field(default_factory=list)
     received: list[int] = field(default_factory=list)
+    key: int = 0
 
 
 @dataclass(slots=True)

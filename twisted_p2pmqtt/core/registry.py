@@ -47,6 +47,9 @@ class SessionRegistry:
         self._cancel_timers(session)
         session.will = will  # one that was still delayed is not sent any more [MQTT-3.1.3-9]
         session.expiry_interval = expiry_interval
+        session.left_at = None
+        if session.is_durable and expiry_interval == 0:  # it will end with this connection
+            self._unstore(session)
         session.is_durable = broker.store.durable and expiry_interval > 0
         connection.session = session
         self.save(session)
@@ -57,22 +60,26 @@ class SessionRegistry:
         if is_orderly:  # [MQTT-3.1.2-10] [MQTT-3.14.4-3] [MQTT3-3.14.4-3]
             session.will = None
         session.detach()
+        session.left_at = self._broker.wheel.now
         if self._broker.is_stopping:
             self.save(session)
             return
-        interval, will = session.expiry_interval, session.will
-        if interval == 0:  # [MQTT-3.1.2-23]
+        if session.expiry_interval == 0:  # [MQTT-3.1.2-23]
             self.end(session)
             return
-        if will is not None:
-            if will.delay == 0:
-                self._publish_will(session)
-            elif will.delay < interval:  # else it goes out when the session ends [MQTT-3.1.3-9]
-                session.will_timer = self._broker.wheel.after(will.delay, self._publish_will, session)
-        if interval != NEVER_EXPIRES:
-            session.expiry_timer = self._broker.wheel.after(interval, self._expire, session)
+        if session.will is not None and session.will.delay == 0:
+            self._publish_will(session)
+        self.await_end(session, 0.0)
         self.save(session)
         self._broker.schedule_flush()
+
+    def await_end(self, session: Session, away: float) -> None:
+        """The client has been away for so many seconds: what is left of the will's delay and of the session."""
+        interval, will, after = session.expiry_interval, session.will, self._broker.wheel.after
+        if will is not None and will.delay < interval:  # else it goes out when the session ends [MQTT-3.1.3-9]
+            session.will_timer = after(max(0.0, will.delay - away), self._publish_will, session)
+        if interval != NEVER_EXPIRES:
+            session.expiry_timer = after(max(0.0, interval - away), self._expire, session)
 
     def end(self, session: Session) -> None:
         """Forget the session and everything in it; its will goes out now if it has not before [MQTT-3.1.2-8]."""
@@ -84,18 +91,29 @@ class SessionRegistry:
             broker.unsubscribe_filter(session, subscription)
         session.subscriptions.clear()
         if session.is_durable:
-            broker.store.drop_session(session.client_id)
+            self._unstore(session)
         session.is_durable = False
+        session.replay = None
         self._hand_on_shared(session)
         session.drop_queue()
         self._publish_will(session)
 
+    def _unstore(self, session: Session) -> None:
+        """Have the store forget the session and all that it was given for it."""
+        store, client_id = self._broker.store, session.client_id
+        store.drop_session(client_id)
+        for state in (*session.inflight.values(), *(session.pending or ())):
+            if state.sequence:
+                store.acknowledge(client_id, state.sequence)
+                state.sequence = 0
+
     def _hand_on_shared(self, session: Session) -> None:
         """What a shared group's member leaves undone goes to another member, QoS 2 only if it was never sent."""
         left = [state for state in session.inflight.values() if isinstance(state, Delivery) and state.qos == 1]
-        session.inflight.clear()
+        now = self._broker.wheel.now
         for delivery in [*left, *(session.pending or ())]:
-            if delivery.group is not None:  # [MQTT-4.8.2-4] [MQTT-4.8.2-5]
+            expires_at = delivery.message.expires_at
+            if delivery.group is not None and (expires_at is None or expires_at > now):  # [MQTT-4.8.2-5] [MQTT-3.3.2-5]
                 self._broker.deliver_shared(delivery.group, delivery.message)
 
     def _expire(self, session: Session) -> None:
@@ -126,8 +144,7 @@ class SessionRegistry:
             self._broker.store.save_session(self._record(session))
 
     def _record(self, session: Session) -> SessionRecord:
-        will = session.will
-        expires_at = None
-        if session.connection is None and session.expiry_interval != NEVER_EXPIRES:
-            expires_at = self._broker.wall() + session.expiry_interval
-        return SessionRecord(session.client_id, session.expiry_interval, expires_at, will.will if will else None)
+        will, left_at = session.will, session.left_at
+        if left_at is not None:
+            left_at = self._broker.wall_time(left_at)
+        return SessionRecord(session.client_id, session.expiry_interval, left_at, will.will if will else None)

@@ -38,6 +38,10 @@ class Replay:
         """Owe the messages of these topics too."""
         self._owed.append((subscription, deque(topics)))
 
+    def forget(self, topic_filter: str) -> None:
+        """The subscription with this filter ended or was replaced: nothing more is owed for it."""  # [MQTT-3.10.4-2]
+        self._owed = deque(owed for owed in self._owed if owed[0].topic_filter != topic_filter)
+
     def run(self) -> bool:
         """Send what can be sent now; True when nothing is owed any more."""
         end, subscriber = perf_counter() + SLICE, self._subscriber
@@ -55,8 +59,11 @@ class Replay:
 
     def _send(self, subscription: Subscription, topic: str) -> bool:
         subscriber = self._subscriber
-        message = self._broker.retained.get(topic, self._broker.wheel.now)
+        retained = self._broker.retained
+        message = retained.get(topic, self._broker.wheel.now)
         if message is None or not subscriber.may_receive(topic):
+            return True
+        if subscription.no_local and retained.publisher(topic) == subscriber.client_id:  # [MQTT-3.8.3-3]
             return True
         qos = min(subscription.qos, message.qos)
         if not subscriber.has_room(qos):

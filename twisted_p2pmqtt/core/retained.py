@@ -10,10 +10,11 @@ from twisted_p2pmqtt.core.topic_index import TopicIndex
 class RetainedMessages:
     """Retained messages by topic name."""
 
-    __slots__ = ("_by_topic", "_index", "_max_bytes", "_max_messages", "size")
+    __slots__ = ("_by_topic", "_index", "_max_bytes", "_max_messages", "_publishers", "size")
 
     def __init__(self, max_messages: int, max_bytes: int) -> None:
         self._by_topic: dict[str, Message] = {}
+        self._publishers: dict[str, str] = {}
         self._index = TopicIndex()
         self._max_messages = max_messages
         self._max_bytes = max_bytes
@@ -30,8 +31,15 @@ class RetainedMessages:
             return None
         return message
 
-    def put(self, topic: str, message: Message) -> bool:
-        """Replace the topic's message; False where the bounds have no room for it."""
+    def publisher(self, topic: str) -> str | None:
+        """The id of the client that published the topic's message; None where that is not known any more."""
+        return self._publishers.get(topic)
+
+    def put(self, topic: str, message: Message, publisher: str | None = None) -> bool:
+        """Replace the topic's message; False where the bounds have no room for it.
+
+        ``publisher`` is a client's id, remembered for subscribers with No Local (it does not survive a restart).
+        """
         old = self._by_topic.get(topic)
         size = self.size + message.size - (old.size if old is not None else 0)
         if size > self._max_bytes or (old is None and len(self._by_topic) >= self._max_messages):
@@ -39,6 +47,10 @@ class RetainedMessages:
         if old is None:
             self._index.add(topic)
         self._by_topic[topic] = message
+        if publisher is not None:
+            self._publishers[topic] = publisher
+        else:
+            self._publishers.pop(topic, None)
         self.size = size
         return True
 
@@ -47,6 +59,7 @@ class RetainedMessages:
         old = self._by_topic.pop(topic, None)
         if old is None:
             return False
+        self._publishers.pop(topic, None)
         self._index.discard(topic)
         self.size -= old.size
         return True

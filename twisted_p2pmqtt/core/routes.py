@@ -92,20 +92,20 @@ def make_plan(tree: SubscriptionTree, topic: str) -> Plan:
 class Route:
     """What a topic leads to.
 
-    ``address`` names a P2P target, ``target`` is its client id and ``target_topic`` its business topic, which the
-    broker alone may begin with ``$`` (``names_reserved_topic``).
+    ``address`` names a P2P target, ``target`` is its client id and ``target_topic`` its business topic.
 
-    ``refusal`` is what every client hears that publishes here: the topic is of the P2P
-    form and names nobody (``is_malformed``), starts with ``$`` (``is_reserved``), or its router failed.  ``name`` is
-    the topic as text, ``topic`` as bytes.  ``plan`` is None until it is needed.
+    ``refusal`` is what whoever publishes here hears: the topic has the P2P form and is wrong (``is_malformed``), it
+    starts with ``$``, or its router failed (``is_broken``: not kept, so the router is asked again).  A refusal
+    ``is_for_clients`` where the broker's own process may do what they may not.  ``name`` is the topic as text,
+    ``topic`` as bytes.  ``plan`` is None until it is needed.
     """
 
     __slots__ = (
         "address",
+        "is_broken",
+        "is_for_clients",
         "is_malformed",
-        "is_reserved",
         "name",
-        "names_reserved_topic",
         "plan",
         "refusal",
         "target",
@@ -119,11 +119,21 @@ class Route:
         self.address: P2PAddress | None = None
         self.target = ""
         self.target_topic = b""
-        self.names_reserved_topic = False
+        self.is_broken = False
+        self.is_for_clients = False
         self.is_malformed = False
         self.refusal: Outcome | None = None
-        self.is_reserved = name.startswith("$")
         self.plan: Plan | None = None
+
+    def refuse(self, outcome: Outcome, is_for_clients: bool = False, is_malformed: bool = False) -> None:
+        """Nobody, or no client, may publish here."""
+        self.refusal = outcome
+        self.is_for_clients = is_for_clients
+        self.is_malformed = is_malformed
+
+    def leads_like(self, other: Route) -> bool:
+        """Does what was answered for ``other``, a route of this topic, hold for this one too?"""
+        return self.address == other.address and self.refusal is other.refusal
 
 
 class RouteTable(dict[bytes, Route]):
@@ -137,6 +147,8 @@ class RouteTable(dict[bytes, Route]):
 
     def __missing__(self, topic: bytes) -> Route:
         route = self._build(topic)
+        if route.is_broken:
+            return route
         if len(self) >= MAX_ROUTES:
             for old in list(islice(self.values(), MAX_ROUTES // 8)):
                 self._unplan(old)

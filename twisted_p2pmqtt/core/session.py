@@ -13,7 +13,7 @@ Transitions of one outgoing packet identifier (section 4.3; ``Delivery`` and ``R
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -23,6 +23,7 @@ from twisted_p2pmqtt.codec.errors import ProtocolViolation
 from twisted_p2pmqtt.codec.message import DUP
 from twisted_p2pmqtt.codec.writer import PACKET_ID, PUBREL_HEAD
 from twisted_p2pmqtt.core.delivery import (
+    NO_SESSION,
     OFFLINE_QOS0,
     ONLINE,
     QUEUED,
@@ -33,6 +34,7 @@ from twisted_p2pmqtt.core.delivery import (
     Delivery,
     Outcome,
     Released,
+    acknowledged,
 )
 from twisted_p2pmqtt.core.publisher import Stamp, ask_right, sender_stamp
 from twisted_p2pmqtt.core.subscriber import ASK, Subscriber
@@ -51,6 +53,9 @@ MAX_PACKET_ID = 65535
 MAX_RIGHTS = 4096
 """Topics for which one client's right is remembered."""
 
+EXPIRED_EVERY = 1.0
+"""Seconds between two searches of a full queue for what has expired in it."""
+
 
 class Session(Subscriber):
     """One client's session.  ``connection`` is None while the client is away."""
@@ -60,7 +65,7 @@ class Session(Subscriber):
     __slots__ = (
         "_freed",
         "_last_packet_id",
-        "_next_sequence",
+        "_looked_for_expired",
         "_stamp",
         "_unsent",
         "avatar",
@@ -69,6 +74,7 @@ class Session(Subscriber):
         "expiry_timer",
         "inflight",
         "is_durable",
+        "left_at",
         "max_packet_size",
         "pending",
         "pending_bytes",
@@ -94,13 +100,15 @@ class Session(Subscriber):
         self.window = 0
         self.max_packet_size = 0  # 0: no limit of the client's
         self.expiry_interval = 0
+        self.left_at: float | None = None  # when the last connection ended, on the broker's clock
         self.is_durable = False
         self.subscriptions: dict[str, Subscription] = {}
         self.inflight: dict[int, Delivery | Released] = {}
         # Made when first needed: most sessions of a large fleet never do.
         self.pending: deque[Delivery] | None = None
         self.received: set[int] | None = None  # QoS 2 packet ids of the client that await PUBREL
-        self._unsent: deque[int] | None = None  # inflight packet ids that this connection has not seen yet
+        # Inflight packet ids whose PUBLISH this connection has not seen yet; one may be acknowledged nevertheless.
+        self._unsent: OrderedDict[int, None] | None = None
         self._freed: deque[int] | None = None
         self.replay: Replay | None = None
         self.rights: dict[Route, bool] | None = None
@@ -108,7 +116,7 @@ class Session(Subscriber):
         self.pending_bytes = 0
         self.pending_p2p = 0
         self._last_packet_id = 0
-        self._next_sequence = 1
+        self._looked_for_expired = float("-inf")
         self.avatar: Any = None
         self.will: PendingWill | None = None
         self.will_timer: Timer | None = None
@@ -138,9 +146,9 @@ class Session(Subscriber):
         if self.is_durable:
             if not self.broker.store.available:
                 return STORE_UNAVAILABLE
-            delivery = delivery.copy()
-            delivery.sequence = self._next_sequence
-            self._next_sequence += 1
+            if not delivery.is_p2p:  # which has one target, and is its own
+                delivery = delivery.copy()
+            delivery.sequence = self.broker.store.new_sequence()
         if len(self.inflight) < self.quota:
             return self._send(delivery)
         return self._queue(delivery)
@@ -173,7 +181,7 @@ class Session(Subscriber):
             if is_stored:
                 self.broker.store.sent(self.client_id, delivery.sequence, packet_id)
             else:
-                self.broker.store.enqueue(self.client_id, delivery.sequence, delivery, packet_id)
+                self._store(delivery, packet_id)
             if delivery.qos == 2:
                 # Exactly once needs the packet id to survive before the client can have seen it.
                 self._after_commit(head + PACKET_ID[packet_id] + tail)
@@ -218,16 +226,11 @@ class Session(Subscriber):
         raise AssertionError("the window is smaller than the number of packet ids")
 
     def _queue(self, delivery: Delivery) -> Outcome:
-        broker, size = self.broker, delivery.message.size
-        limits = broker.limits
+        broker = self.broker
         pending = self.pending
         if pending is None:
             pending = self.pending = deque()
-        if (
-            len(pending) >= limits.max_queued_messages
-            or self.pending_bytes + size > limits.max_queued_bytes
-            or broker.stats.queued_bytes + size > limits.max_total_queued_bytes
-        ):
+        if not self.has_queue_room(delivery.message.size):
             # The new one is refused, so that nothing acknowledged before is lost.
             broker.count_drop(self, delivery, "dropped_queue_full")
             return QUOTA_EXCEEDED
@@ -235,8 +238,15 @@ class Session(Subscriber):
         self._count_pending(delivery, 1)
         broker.stats.messages_queued += 1
         if delivery.sequence:
-            broker.store.enqueue(self.client_id, delivery.sequence, delivery, 0)
+            self._store(delivery, 0)
         return QUEUED
+
+    def put_back(self, delivery: Delivery) -> None:
+        """Queue what had been queued before the broker stopped."""
+        if self.pending is None:
+            self.pending = deque()
+        self.pending.append(delivery)
+        self._count_pending(delivery, 1)
 
     def _count_pending(self, delivery: Delivery, sign: int) -> None:
         size = sign * delivery.message.size
@@ -244,16 +254,40 @@ class Session(Subscriber):
         self.broker.stats.queued_bytes += size
         self.pending_p2p += sign * delivery.is_p2p
 
-    def drop_oldest_p2p(self) -> None:
-        """Make room for a new P2P message."""
-        for delivery in self.pending or ():
-            if delivery.is_p2p:
-                assert self.pending is not None
-                self.pending.remove(delivery)
-                self._count_pending(delivery, -1)
-                self._end_stored(delivery)
-                self.broker.count_drop(self, delivery, "p2p_dropped_oldest")
-                return
+    def has_queue_room(self, size: int, fewer: int = 0) -> bool:
+        """Does the queue take a message of so many bytes, if there were ``fewer`` messages in it?  What has expired in
+        it goes first."""
+        limits, pending = self.broker.limits, self.pending
+        if (
+            len(pending or ()) - fewer < limits.max_queued_messages
+            and self.pending_bytes + size <= limits.max_queued_bytes
+            and self.broker.stats.queued_bytes + size <= limits.max_total_queued_bytes
+        ):
+            return True
+        return bool(pending) and not fewer and self._drop_expired() and self.has_queue_room(size)
+
+    def _drop_expired(self) -> bool:
+        """Drop what has expired in the queue; False where nothing had."""
+        now = self.broker.wheel.now
+        if self.pending is None or now < self._looked_for_expired + EXPIRED_EVERY:
+            return False
+        self._looked_for_expired = now
+        expired = [one for one in self.pending if one.message.expires_at is not None and one.message.expires_at <= now]
+        for delivery in expired:
+            self._drop_pending(delivery, "dropped_expired")
+        return bool(expired)
+
+    def make_room_for_p2p(self, size: int, max_queued: int) -> bool:
+        """Drop the oldest P2P messages until one more of this size fits; none where that would not help."""
+        freed, oldest = 0, []
+        for delivery in [one for one in self.pending or () if one.is_p2p]:
+            oldest.append(delivery)
+            freed += delivery.message.size
+            if self.pending_p2p - len(oldest) < max_queued and self.has_queue_room(size - freed, len(oldest)):
+                for dropped in oldest:
+                    self._drop_pending(dropped, "p2p_dropped_oldest")
+                return True
+        return False
 
     def pump(self) -> None:
         """Send what waits, as far as the window allows: first what was sent before, then what never was."""
@@ -266,17 +300,29 @@ class Session(Subscriber):
             self._count_pending(delivery, -1)
             message = delivery.message
             if message.expires_at is not None and message.expires_at <= now:  # [MQTT-3.3.2-5]
-                self._drop_pending(delivery, "dropped_expired")
+                self._drop(delivery, "dropped_expired")
             elif self.avatar is not None and not self.may_receive_delivery(delivery):
-                self._drop_pending(delivery, "dropped_not_authorized")
+                self._drop(delivery, "dropped_not_authorized")
             elif self._send(delivery, is_stored=True) is TOO_LARGE:
                 self._end_stored(delivery)
         if self.replay is not None:
             self.broker.schedule_replay(self)
 
     def _drop_pending(self, delivery: Delivery, reason: str) -> None:
-        self.broker.count_drop(self, delivery, reason)
+        assert self.pending is not None
+        self.pending.remove(delivery)
+        self._count_pending(delivery, -1)
+        self._drop(delivery, reason)
+
+    def _drop(self, delivery: Delivery, reason: str) -> None:
         self._end_stored(delivery)
+        self.broker.count_drop(self, delivery, reason)
+
+    def _store(self, delivery: Delivery, packet_id: int) -> None:
+        broker, expires_at = self.broker, delivery.message.expires_at
+        if expires_at is not None:
+            expires_at = broker.wall_time(expires_at)
+        broker.store.enqueue(self.client_id, delivery.sequence, delivery, packet_id, expires_at)
 
     def _end_stored(self, delivery: Delivery | Released) -> None:
         if delivery.sequence:
@@ -292,7 +338,30 @@ class Session(Subscriber):
         elif delivery.qos != 1:
             raise ProtocolViolation("PUBACK for a QoS 2 message")
         else:
-            self._finish(packet_id, reason_code)
+            self._finish(packet_id, delivery, reason_code)
+
+    def pubacks(self, packet_ids: list[int]) -> None:
+        """A run of PUBACKs that say success, at less cost than one by one where nobody waits for any of them."""
+        inflight = self.inflight
+        is_crowded = self._freed is not None or len(inflight) > MAX_PACKET_ID // 2
+        if self.is_durable or is_crowded or self.broker.observers:
+            for packet_id in packet_ids:
+                self.puback(packet_id, 0)
+            return
+        ended = 0
+        for packet_id in packet_ids:
+            delivery = inflight.get(packet_id)
+            if delivery.__class__ is Delivery and delivery.qos == 1 and delivery.confirmed is None:
+                del inflight[packet_id]
+                ended += 1
+            else:
+                self.puback(packet_id, 0)
+        self.broker.stats.messages_delivered += ended
+        if self._unsent is not None:
+            for packet_id in packet_ids:
+                self._unsent.pop(packet_id, None)
+        if self.pending or self._unsent is not None or self.replay is not None:
+            self.pump()
 
     def pubrec(self, packet_id: int, reason_code: int) -> tuple[bool, int]:
         """The client has a QoS 2 message.  Gives whether PUBREL is owed, and its reason code."""
@@ -305,14 +374,16 @@ class Session(Subscriber):
         if delivery.qos != 2:
             raise ProtocolViolation("PUBREC for a QoS 1 message")
         if reason_code >= 0x80:  # [MQTT-4.3.3-4]
-            self._finish(packet_id, reason_code)
+            self._finish(packet_id, delivery, reason_code)
             return False, 0
         if delivery.sequence:
-            self.broker.store.released(self.client_id, delivery.sequence)
+            self.broker.store.released(self.client_id, delivery.sequence, packet_id)
         if delivery.sequence or delivery.confirmed:
             self.inflight[packet_id] = Released(delivery.sequence, delivery.confirmed)
         else:
             self.inflight[packet_id] = RELEASED
+        if self._unsent is not None:
+            self._unsent.pop(packet_id, None)
         self._observe_delivered(delivery)
         return True, 0
 
@@ -322,23 +393,25 @@ class Session(Subscriber):
         if state is None:
             self.broker.stats.acknowledgements_unknown += 1
         elif isinstance(state, Released):
-            self._finish(packet_id, reason_code)
+            self._finish(packet_id, state, reason_code)
         else:
             raise ProtocolViolation("PUBCOMP before PUBREC")
 
-    def _finish(self, packet_id: int, reason_code: int) -> None:
+    def _finish(self, packet_id: int, state: Delivery | Released, reason_code: int) -> None:
         inflight = self.inflight
-        state = inflight.pop(packet_id)
+        del inflight[packet_id]
         if state.sequence:
             self._end_stored(state)
-        if state.__class__ is Delivery:
+        if isinstance(state, Delivery):
             self._observe_delivered(state)
         if self._freed is not None or len(inflight) > MAX_PACKET_ID // 2:
             self._remember_freed(packet_id)
         if self.pending or self._unsent is not None or self.replay is not None:
+            if self._unsent is not None:
+                self._unsent.pop(packet_id, None)
             self.pump()
         if state.confirmed is not None:
-            state.confirmed(reason_code)
+            state.confirmed(acknowledged(reason_code))
 
     def _remember_freed(self, packet_id: int) -> None:
         if len(self.inflight) <= MAX_PACKET_ID // 2:
@@ -362,8 +435,7 @@ class Session(Subscriber):
         self.version = connection.version
         self.window = window
         self.max_packet_size = connection.max_packet_size
-        self.avatar = connection.avatar
-        self.rights = None
+        self.authorize(connection.avatar)
 
     def resume(self) -> None:
         """Behind CONNACK: resend what was inflight, in order, then what is pending [MQTT-4.4.0-1] [MQTT3-4.4.0-1]."""
@@ -372,7 +444,13 @@ class Session(Subscriber):
         self.sink = connection.sink
         self.encoding = connection.encoding
         if self.inflight:
-            self._unsent = deque(self.inflight)
+            unsent: OrderedDict[int, None] = OrderedDict()
+            for packet_id, state in self.inflight.items():
+                if isinstance(state, Delivery):
+                    unsent[packet_id] = None
+                else:  # no window holds a PUBREL back  [MQTT-3.3.4-10] [MQTT-4.3.3-6]
+                    self._put((PUBREL_HEAD + PACKET_ID[packet_id],))
+            self._unsent = unsent or None
         if not connection.is_blocked:
             self.quota = self.window
             self.pump()
@@ -384,27 +462,25 @@ class Session(Subscriber):
         if self.connection is None or self.connection.is_blocked:
             return False
         while unsent:
-            packet_id = unsent[0]
-            state = inflight.get(packet_id)
-            if state is not None and len(inflight) - len(unsent) >= self.window:  # [MQTT-3.3.4-9]
+            if len(inflight) - len(unsent) >= self.window:  # [MQTT-3.3.4-9]
                 self.quota = 0
                 return False
-            unsent.popleft()
-            if isinstance(state, Delivery):
-                self._resend_publish(packet_id, state)
-            elif state is not None:
-                self._put((PUBREL_HEAD + PACKET_ID[packet_id],))
+            packet_id, _ = unsent.popitem(last=False)
+            state = inflight[packet_id]
+            assert isinstance(state, Delivery)
+            self._resend_publish(packet_id, state)
         self._unsent = None
         self.quota = self.window
         return True
 
     def _resend_publish(self, packet_id: int, delivery: Delivery) -> None:
-        expires_at = delivery.message.expires_at
-        if expires_at is not None and expires_at <= self.broker.wheel.now:
-            # The client may have it: the exchange goes on, only the waiting time is used up.
-            expires_at = None
+        # One that has expired goes out too: the client may have it already, and the exchange is to end.
+        if self.avatar is not None and not self.may_receive_delivery(delivery):
+            del self.inflight[packet_id]
+            self._drop(delivery, "dropped_not_authorized")
+            return
         halves = self._halves(delivery, delivery.qos << 1 | delivery.retain | DUP)  # [MQTT-3.3.1-1] [MQTT3-3.3.1-1]
-        if halves is None or (self.avatar is not None and not self.may_receive_delivery(delivery)):
+        if halves is None:
             self._end_stored(self.inflight.pop(packet_id))
             return
         self._put((halves[0], PACKET_ID[packet_id], halves[1]))
@@ -416,9 +492,7 @@ class Session(Subscriber):
         self.encoding = ASK
         self.quota = 0
         self._unsent = None
-        self.replay = None
-        self.avatar = None
-        self.rights = None
+        self.authorize(None)
 
     def block(self, sink: Any) -> None:
         """The socket takes nothing more: QoS 0 goes to ``sink``, which is bounded, QoS 1 and 2 wait."""
@@ -434,6 +508,14 @@ class Session(Subscriber):
             self.pump()
 
     # --- rights --------------------------------------------------------------------------------------------------
+
+    def authorize(self, avatar: Any) -> None:
+        """Other rights hold from now on: what was answered before, plans of delivery included, is asked again."""
+        if avatar is not None or self.avatar is not None:
+            for subscription in self.subscriptions.values():
+                self.broker.routes.invalidate(subscription.matched_filter)
+        self.avatar = avatar
+        self.rights = None
 
     def may_receive(self, topic: str) -> bool:
         """Asked when a delivery plan is made, and again when a delivery has waited."""
@@ -469,6 +551,8 @@ class Session(Subscriber):
         known = rights.get(route)
         if known is not None:
             return known
+        if route.refusal is not None:
+            return False
         if len(rights) >= MAX_RIGHTS:
             rights.clear()
         right = ask_right(self.broker.guard, self.avatar, route)
@@ -480,7 +564,14 @@ class Session(Subscriber):
     # --- counting ------------------------------------------------------------------------------------------------
 
     def drop_queue(self) -> None:
-        """The session ends: what waits in it is gone."""
-        for delivery in self.pending or ():
+        """The session ends: what waits in it is gone, and what its client has not acknowledged."""
+        unheard = [state for state in self.inflight.values() if state.confirmed is not None]
+        self.inflight.clear()
+        pending, self.pending = self.pending, None
+        for delivery in pending or ():
             self._count_pending(delivery, -1)
-        self.pending = None
+            if delivery.confirmed is not None:
+                unheard.append(delivery)
+        for state in unheard:
+            if state.confirmed is not None:
+                state.confirmed(NO_SESSION if isinstance(state, Delivery) else acknowledged(0))

@@ -29,10 +29,6 @@ class Subscriber:
 
     is_connected = True
     is_ready = True
-    pending_p2p: int = 0
-
-    def drop_oldest_p2p(self) -> None:
-        """Make room for a new P2P message; there is nothing to drop where nothing waits."""
 
     def deliver(self, delivery: Delivery) -> Outcome:
         """Take one message of any QoS; never raises."""

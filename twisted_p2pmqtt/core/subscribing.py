@@ -28,7 +28,7 @@ def subscribe(connection: Connection, session: Session, packet: Subscribe) -> De
     identifiers = packet.properties.get("subscription_identifiers")
     if identifiers and not limits.subscription_identifiers:
         raise MQTTError("no subscription identifiers here", ReasonCode.SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED)
-    judged = [_judge(limits, request) for request in packet.requests]
+    judged = [_judge(limits, request, connection.version) for request in packet.requests]
     if connection.avatar is None:
         _answer(connection, session, packet, judged, [True] * len(judged))
         return None
@@ -42,11 +42,15 @@ def subscribe(connection: Connection, session: Session, packet: Subscribe) -> De
     return gathered.addCallback(lambda rights: _answer(connection, session, packet, judged, rights))
 
 
-def _judge(limits: Limits, request: SubscriptionRequest) -> str | int:
+def _judge(limits: Limits, request: SubscriptionRequest, version: int) -> str | int:
     """The filter without its share name, or the reason code that refuses it whatever the client's rights."""
-    topic_filter = request.topic_filter
     try:
-        share_name, matched = split_shared(topic_filter)
+        share_name, matched = split_shared(request.topic_filter)
+    except TopicFilterInvalid as error:  # [MQTT-4.8.2-1] [MQTT-4.8.2-2]
+        if version == 5:
+            raise ProtocolViolation(error.reason_string) from None
+        return FAILURE  # 3.x knows no shares, so the filter breaks no rule of its own
+    try:
         check_topic_filter(matched)
     except TopicFilterInvalid as error:
         return error.reason_code
@@ -78,7 +82,7 @@ def _answer(
         elif (
             request.topic_filter not in session.subscriptions
             and len(session.subscriptions) >= broker.limits.max_subscriptions
-        ):
+        ) or (session.is_durable and not broker.store.available):
             codes.append(ReasonCode.QUOTA_EXCEEDED)
         else:
             qos = min(request.qos, broker.limits.max_qos)
@@ -87,6 +91,8 @@ def _answer(
                 request.topic_filter, qos, request.no_local, request.retain_as_published, identifier
             )
             is_new = _hold(session, subscription)
+            if session.replay is not None:
+                session.replay.forget(request.topic_filter)
             is_shared = matched != request.topic_filter
             # [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
             if not is_shared and (request.retain_handling == 0 or (request.retain_handling == 1 and is_new)):
@@ -128,6 +134,8 @@ def unsubscribe(connection: Connection, session: Session, packet: Unsubscribe) -
             codes.append(ReasonCode.NO_SUBSCRIPTION_EXISTED)
             continue
         broker.unsubscribe_filter(session, subscription)
+        if session.replay is not None:
+            session.replay.forget(topic_filter)
         if session.is_durable:
             broker.store.drop_subscription(session.client_id, topic_filter)
         if broker.observers:

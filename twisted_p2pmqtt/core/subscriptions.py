@@ -1,7 +1,8 @@
 """Subscriptions and the tree that finds those a topic matches: sections 3.8.3.1, 4.7 and 4.8.
 
 Filters without a wildcard live in one dict, so that a topic finds them in one look; the others in a trie of nested
-dicts in which ``+`` and ``#`` are keys like any level (no topic level can be spelled so).  All walks are loops.
+dicts in which ``+`` is a key like any level (no topic level can be spelled so); the entry of a filter stands in the
+dict of its last level under None, that of ``.../#`` in the dict above under ``#``.  All walks are loops.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ class SubscriptionTree:
             for node in nodes:
                 if not hidden:
                     if "#" in node:
-                        found.append(node["#"][None])
+                        found.append(node["#"])
                     if "+" in node:
                         below.append(node["+"])
                 if level in node:
@@ -151,7 +152,7 @@ class SubscriptionTree:
             if None in node:
                 found.append(node[None])
             if "#" in node:  # `sport/#` matches `sport`
-                found.append(node["#"][None])
+                found.append(node["#"])
         return found
 
     def _entry(self, topic_filter: str) -> FilterEntry:
@@ -160,37 +161,48 @@ class SubscriptionTree:
             if entry is None:
                 entry = self._literal[topic_filter] = FilterEntry()
             return entry
+        levels, key = _levels_and_key(topic_filter)
         node = self._wild
-        for level in topic_filter.split("/"):
+        for level in levels:
             node = node.setdefault(level, {})
-        if None not in node:
-            node[None] = FilterEntry()
-        wild: FilterEntry = node[None]
+        if key not in node:
+            node[key] = FilterEntry()
+        wild: FilterEntry = node[key]
         return wild
 
     def _find(self, topic_filter: str) -> FilterEntry | None:
         if not is_wild(topic_filter):
             return self._literal.get(topic_filter)
+        levels, key = _levels_and_key(topic_filter)
         node = self._wild
-        for level in topic_filter.split("/"):
+        for level in levels:
             if level not in node:
                 return None
             node = node[level]
-        return node.get(None)
+        return node.get(key)
 
     def _forget(self, topic_filter: str) -> None:
         if not is_wild(topic_filter):
             del self._literal[topic_filter]
             return
+        levels, key = _levels_and_key(topic_filter)
         path, node = [], self._wild
-        for level in topic_filter.split("/"):
+        for level in levels:
             path.append((node, level))
             node = node[level]
-        del node[None]
+        del node[key]
         for parent, level in reversed(path):
             if parent[level]:
                 break
             del parent[level]
+
+
+def _levels_and_key(topic_filter: str) -> tuple[list[str], str | None]:
+    """The levels that lead to the dict of a filter's entry, and the entry's key there."""
+    levels = topic_filter.split("/")
+    if levels[-1] == "#":
+        return levels[:-1], "#"
+    return levels, None
 
 
 def is_wild(topic_filter: str) -> bool:

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 class PendingWill:
     """A will with the rights of the client that left it; a publisher in that client's name."""
 
-    __slots__ = ("_broker", "_may_publish", "avatar", "client_id", "delay", "will")
+    __slots__ = ("_allowed", "_broker", "avatar", "client_id", "delay", "will")
 
     is_local = False
 
     def __init__(self, broker: Broker, client_id: str, will: Will, avatar: Any) -> None:
         self._broker = broker
-        self._may_publish = False
+        self._allowed: Route | None = None
         self.client_id = client_id
         self.will = will
         self.avatar = avatar
@@ -38,8 +38,8 @@ class PendingWill:
         return sender_stamp(self.client_id)
 
     def may_use(self, route: Route) -> bool:
-        """The answer that ``publish`` has got."""
-        return self._may_publish
+        """The answer that ``publish`` has got, if it was about this route."""
+        return self._allowed is not None and route.leads_like(self._allowed)
 
     def publish(self) -> None:
         """Publish it now, if its client may still do so; the right is asked anew."""
@@ -53,12 +53,12 @@ class PendingWill:
             return
         right = ask_right(broker.guard, self.avatar, route)
         if isinstance(right, Deferred):
-            right.addCallback(self._authorized)
+            right.addCallback(self._authorized, route)
         else:
-            self._authorized(right)
+            self._authorized(right, route)
 
-    def _authorized(self, answer: bool) -> None:
-        self._may_publish = answer
+    def _authorized(self, answer: bool, route: Route) -> None:
+        self._allowed = route if answer else None
         self._publish()
 
     def _publish(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.cred.error import UnauthorizedLogin
-from twisted.internet.interfaces import ISSLTransport, ITCPTransport
+from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
@@ -58,8 +58,6 @@ class MQTTProtocol(Protocol):
         self.sink = self.outbox.frames
         self.flush = self.outbox.flush
         self.connection = Connection(broker, self, self.factory.login)
-        self.blocked = self.connection.block
-        self.unblocked = self.connection.unblock
         # Whoever overrides dataReceived wants to see the bytes, and so reads through the reactor.
         if is_plain and type(self).dataReceived is MQTTProtocol.dataReceived:
             self._group = self.factory.read_group
@@ -81,6 +79,7 @@ class MQTTProtocol(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Bytes from the peer."""
         self.connection.receive(data)
+        self.factory.broker.taken_in(len(data))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The transport is gone."""
@@ -100,7 +99,7 @@ class MQTTProtocol(Protocol):
     @property
     def certificate(self) -> Any:
         """The peer's certificate, or None."""
-        return self.transport.getPeerCertificate() if ISSLTransport.providedBy(self.transport) else None
+        return peer_certificate(self.transport)
 
     def close(self) -> None:
         """Send what is in the sink and close."""
@@ -127,6 +126,14 @@ class MQTTProtocol(Protocol):
                 self.transport.resumeProducing()  # type: ignore[union-attr]
 
     # --- what the outbox asks of its owner -----------------------------------------------------------------------
+
+    def blocked(self, answers: Any, qos0: Any) -> None:
+        """The transport takes nothing more: use these sinks."""
+        self.connection.block(answers, qos0)
+
+    def unblocked(self, frames: list[bytes]) -> None:
+        """It takes again: use this one."""
+        self.connection.unblock(frames)
 
     def hold_reading(self) -> None:
         """Too many answers wait for a peer that does not read."""
@@ -159,6 +166,12 @@ def peer_text(transport: Any) -> str:
     return f"{peer.host}:{peer.port}" if hasattr(peer, "host") else str(peer)
 
 
+def peer_certificate(transport: Any) -> Any:
+    """The verified certificate of the transport's peer (pyOpenSSL's X509), or None."""
+    get = getattr(transport, "getPeerCertificate", None)
+    return get() if get is not None else None
+
+
 def open_login(credentials: MQTTCredentials) -> None:
     """Everybody may do everything."""
 
@@ -166,19 +179,20 @@ def open_login(credentials: MQTTCredentials) -> None:
 def portal_login(portal: Portal, allow_anonymous: bool = False) -> Callable[[MQTTCredentials], Any]:
     """Clients log in at a cred portal for an ``IClientAvatar``.
 
-    Without a user name a client is refused, unless ``allow_anonymous``: then the portal is asked if it has a checker
-    for ``IAnonymous``, and else the client has every right.
+    Without user name and password a client is refused, unless ``allow_anonymous``: then the portal is asked if it has
+    a checker for ``IAnonymous``, and else the client has every right.  The realm gets the credentials as its ``mind``,
+    so that rights may depend on the client id.
     """
     from twisted.cred.credentials import IAnonymous
 
     def authenticate(credentials: MQTTCredentials) -> Any:
-        if credentials.username is None:
+        if IAnonymous.providedBy(credentials):
             if not allow_anonymous:
                 raise MQTTError("a user name is required", ReasonCode.NOT_AUTHORIZED)
             if IAnonymous not in portal.checkers:
                 return None
         # zope, not the type checker, knows that the credentials provide an ICredentials
-        return portal.login(cast(Any, credentials), None, IClientAvatar).addCallback(logged_in)
+        return portal.login(cast(Any, credentials), credentials, IClientAvatar).addCallback(logged_in)
 
     def logged_in(result: tuple[Any, Any, Callable[[], object]]) -> LoggedIn:
         interface, avatar, logout = result
@@ -212,7 +226,7 @@ class MQTTFactory(Factory):
         is_proxied: bool = False,
     ) -> None:
         self.broker = broker
-        self.login = Login(login, {method.method: method for method in methods})
+        self.login = Login(None if login is open_login else login, {method.method: method for method in methods})
         self.max_connections = max_connections
         self.is_proxied = is_proxied
         self.connections: set[MQTTProtocol] = set()
@@ -245,6 +259,8 @@ class MQTTFactory(Factory):
 
     def admit_address(self, protocol: MQTTProtocol) -> bool:
         """Count the connection for its address; False where that has one too many."""
+        if not self._addresses.are_limited:
+            return True
         # Kept, because what was not counted must not be released, nor under another name.
         protocol.counted_host = host_of(protocol.transport)
         return self._addresses.admit(protocol.counted_host, time.monotonic())
@@ -267,6 +283,7 @@ class AddressLimits:
     def __init__(self, at_once: int, per_second: float) -> None:
         self._at_once = at_once
         self._per_second = per_second
+        self.are_limited = bool(at_once or per_second)
         self._open: dict[str, int] = {}
         self._recent: dict[str, tuple[float, float]] = {}
 

@@ -25,6 +25,9 @@ from zope.interface import implementer
 READ_SIZE = 65536
 """Bytes taken from a socket at once."""
 
+ROUND_BYTES = 1_048_576
+"""Bytes taken in between two flushes, so that what one round makes the broker write stays bounded."""
+
 AT_ONCE = 256
 """Sockets read before the reactor's other readers have their turn; epoll hands out the rest first next time."""
 
@@ -115,6 +118,7 @@ class ReadGroup:
     def doRead(self) -> None:
         """Read every member that is ready, once."""
         members = self._members
+        size = 0
         self._started()
         for key, event in self._epoll.poll(0, AT_ONCE):
             member = members.get(key)
@@ -127,6 +131,11 @@ class ReadGroup:
             except OSError:
                 data = b""
             if data:
+                size += len(data)
+                if size > ROUND_BYTES:
+                    size = 0
+                    self._done()
+                    self._started()
                 try:
                     member.receive(data)
                 except Exception:

@@ -24,6 +24,9 @@ class MemoryStore:
         """Nothing."""
         return succeed(None)
 
+    def restore_now(self, receive: Callable[[list[Any]], None]) -> None:
+        """Nothing."""
+
     def commit(self) -> None:
         """Nothing is pending."""
 
@@ -31,8 +34,8 @@ class MemoryStore:
         """Nothing to close."""
         return succeed(None)
 
-    def _refuse(self, *arguments: object) -> None:
+    def _refuse(self, *arguments: Any) -> Any:
         raise AssertionError("a store that is not durable records nothing")
 
-    save_session = drop_session = save_subscription = drop_subscription = _refuse
+    new_sequence = save_session = drop_session = save_subscription = drop_subscription = _refuse
     enqueue = sent = released = acknowledge = receive = forget = retain = unretain = _refuse

@@ -1,6 +1,7 @@
--- Version 1 of the store.  How the columns are filled is in rows.py; checksums are CRC-32 over the row's other columns,
--- because SQLite itself notices damage to its pages' structure only, and a changed byte of a payload is no better than
--- a lost one.  No table has an index besides its key: keys grow, so that inserting appends.
+-- Version 1 of the store.  How the columns are filled is in rows.py.  Every row carries a CRC-32 over all of it, because
+-- SQLite itself notices damage to its pages' structure only, and a changed byte of a payload is no better than a lost
+-- one.  Messages have few columns, for each costs time; what nobody looks for is packed into ``rest``.  No table has an
+-- index besides its key, and the keys of deliveries grow, so that inserting appends.
 
 -- One row: how many transactions there have been.  Compared at start with the mark beside the file.
 CREATE TABLE meta (
@@ -43,38 +44,30 @@ CREATE TABLE received (
     PRIMARY KEY (session, packet_id)
 ) WITHOUT ROWID;
 
--- Once, however many deliveries name it; id is the first one's.
+-- A message that more than one delivery holds, once; id is the first one's.
+-- rest: checksum (4 bytes), flags, expiry if the flags say so (8 bytes), properties as MQTT 5.0 encodes them.
 CREATE TABLE message (
     id INTEGER PRIMARY KEY,
     topic BLOB NOT NULL,
     payload BLOB NOT NULL,
-    qos INTEGER NOT NULL,
-    properties BLOB NOT NULL,
-    expires_at REAL,
-    checksum INTEGER NOT NULL
+    rest BLOB NOT NULL
 );
 
--- id grows with time, over all sessions.  packet_id: 0 while it waits; is_released: PUBREC was received.
--- These two change, so they have a checksum of their own.
+-- id grows with time, over all sessions.
+-- state: packet identifier (bits 0-15, 0 while it waits), PUBREC received (bit 16), and a checksum of its own.
+-- message: the payload; or, where topic is NULL, the id of the message that others hold, too.
+-- rest: as in message, with the length of the properties before them and the receiver's own properties behind.
 CREATE TABLE delivery (
     id INTEGER PRIMARY KEY,
     session INTEGER NOT NULL,
-    message INTEGER NOT NULL,
-    qos INTEGER NOT NULL,
-    retain INTEGER NOT NULL,
-    is_p2p INTEGER NOT NULL,
-    extra BLOB NOT NULL,
-    checksum INTEGER NOT NULL,
-    packet_id INTEGER NOT NULL,
-    is_released INTEGER NOT NULL,
-    state_checksum INTEGER NOT NULL
+    state INTEGER NOT NULL,
+    topic BLOB,
+    message NOT NULL,
+    rest BLOB NOT NULL
 );
 
 CREATE TABLE retained (
     topic TEXT PRIMARY KEY,
     payload BLOB NOT NULL,
-    qos INTEGER NOT NULL,
-    properties BLOB NOT NULL,
-    expires_at REAL,
-    checksum INTEGER NOT NULL
+    rest BLOB NOT NULL
 ) WITHOUT ROWID;
