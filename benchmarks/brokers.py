@@ -93,8 +93,8 @@ def running(spec: BrokerSpec) -> Iterator[Running]:
         # mosquitto, started by root, drops to a user of its own, who must reach its certificate and its store.
         directory.chmod(0o777)
         port, log = free_port(), directory / "log"
-        process = _spawn(_COMMANDS[spec.name](spec, port, directory), log)
-        stack.callback(_stop, process)
+        process = start(spec, port, directory)
+        stack.callback(stop, process)
         _wait_until_ready(process, port, log)
         check_connection(spec.transport, port)
         if spec.acl:
@@ -106,7 +106,9 @@ def running(spec: BrokerSpec) -> Iterator[Running]:
             check_store(directory / STORE_FILE)
 
 
-def _spawn(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+def start(spec: BrokerSpec, port: int, directory: Path) -> subprocess.Popen[bytes]:
+    """The broker's process, not waited for; its output is in the directory's file `log`."""
+    command, log = _COMMANDS[spec.name](spec, port, directory), directory / "log"
     environment = {key: value for key, value in os.environ.items() if not key.startswith("P2PMQTT_")}
     with log.open("wb") as output, child_conditions(BROKER_CORE):
         return subprocess.Popen(
@@ -130,7 +132,8 @@ def _last_words(log: Path) -> str:
     return lines[-1][-200:] if lines else ""
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End it, in order if it does."""
     if process.poll() is not None:
         return
     process.terminate()

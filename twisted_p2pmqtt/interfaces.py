@@ -23,8 +23,12 @@ class IP2PRouter(Interface):
     def resolve(topic: str) -> Any:
         """Give a ``P2PAddress`` for a P2P topic, None for an ordinary one.
 
-        ``topic`` is a checked topic name (str).  Raises ``MalformedP2PTopic``; any other exception denies the publish.
-        Synchronous: a Deferred denies.
+        ``topic`` is a checked topic name (str).  Raises ``MalformedP2PTopic``; any other exception, and any other
+        answer, denies the publish, and the topic's next publish asks again.  Synchronous: a Deferred denies.
+
+        A router may have ``response_information(client_id)`` too, a str for the Response Information of CONNACK, and
+        may give addresses of a class of its own that has another ``canonical`` or ``reply_topic``.
+        ``testing.P2PRouterTests`` holds a router against all that the broker expects of it.
         """
 
 
@@ -52,13 +56,18 @@ class IBroker(Interface):
         confirm: bool = False,
         timeout: float = 5.0,
     ) -> Any:
-        """Send to one client's session, which need not subscribe; gives a Deferred of a ``SendResult``."""
+        """Send to one client's session, which need not subscribe; gives a Deferred of a ``SendResult``.
+
+        The client hears exactly ``topic``, whatever the P2P options say.  With ``confirm`` (QoS 1 and 2) the Deferred
+        fires when the client has acknowledged, or after ``timeout`` seconds, in which case the message stays queued.
+        """
 
     def register_endpoint(client_id: str, handler: Any) -> Any:
         """Serve a client id from Python: ``handler(message)`` gets what clients send to that id over P2P.
 
-        What it returns, bytes or a Deferred of bytes, is published to the message's Response Topic; None answers
-        nothing. Gives an object with ``unregister()``; raises ValueError where the id is taken.
+        What it returns, bytes or a Deferred of bytes, is published to the message's Response Topic, if the requester
+        itself could publish there or the topic is the requester's over P2P; None answers nothing.  Gives an object
+        with ``unregister()``; raises ValueError where the id is taken.
         """
 
     def disconnect(client_id: str, reason_code: int = 0x98, server_reference: str | None = None) -> bool:
@@ -83,7 +92,7 @@ class IBroker(Interface):
 class ISubscriber(Interface):
     """Whoever can hold a subscription: a session, or a callback of the embedding process."""
 
-    client_id = Attribute("str")
+    client_id = Attribute("the id of the client that holds it, str")
 
     def deliver(delivery: Any) -> Any:
         """Take one message; gives the ``Outcome``.  Must not raise."""
@@ -149,8 +158,9 @@ class IEnhancedAuthenticator(Interface):
         """Start an exchange for a CONNECT or a re-authentication; ``data`` is bytes or None.
 
         Gives an exchange object whose ``proceed(data)`` takes the client's next Authentication Data and gives, itself
-        or as a Deferred, ``Continue(data)`` or ``Success(data, avatar)``; raising refuses with Not authorized.  The
-        first ``proceed`` is called with ``data``.
+        or as a Deferred, ``Continue(data)`` or ``Success(data, avatar)``.  The first ``proceed`` is called with
+        ``data``.  Raising refuses: cred's ``LoginFailed`` with Bad user name or password, ``MQTTError`` with its own
+        code, all else with Not authorized.
         """
 
 
@@ -175,8 +185,8 @@ class IStore(Interface):
         """Open the store and read everything, while the reactor goes on.
 
         ``receive(records)`` is called in the reactor's thread with lists of at most some hundred records
-        (``core.records``): first sessions with their subscriptions, then deliveries in the order of their sequence, then
-        retained messages.  Gives a Deferred that fires when all is read, or fails with ``StoreError``.
+        (``core.records``): first sessions with their subscriptions, then deliveries in the order of their sequence,
+        then retained messages.  Gives a Deferred that fires when all is read, or fails with ``StoreError``.
         """
 
     def restore_now(receive: Any) -> None:
@@ -200,8 +210,8 @@ class IStore(Interface):
     def enqueue(client_id: str, sequence: int, delivery: Any, packet_id: int, expires_at: float | None) -> None:
         """Note a delivery to a session; ``packet_id`` is 0 while it waits.
 
-        The same message in several queues is one object (``delivery.message``), and is stored once where it was put into
-        them in one turn; nothing of it may change any more.  ``expires_at`` is when it does, None for never.
+        The same message in several queues is one object (``delivery.message``), and is stored once where it was put
+        into them in one turn; nothing of it may change any more.  ``expires_at`` is when it does, None for never.
         """
 
     def sent(client_id: str, sequence: int, packet_id: int) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred
@@ -26,7 +26,6 @@ from twisted.python.failure import Failure
 from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
-from twisted_p2pmqtt.auth import Authentication, BadFile
 from twisted_p2pmqtt.codec.constants import ReasonCode
 from twisted_p2pmqtt.codec.errors import MQTTError
 from twisted_p2pmqtt.config import (
@@ -49,7 +48,9 @@ from twisted_p2pmqtt.net.protocol import MQTTFactory, open_login
 from twisted_p2pmqtt.net.ticker import Ticker
 from twisted_p2pmqtt.net.tls import TLSFilesError, over_tls, server_context
 from twisted_p2pmqtt.store.memory import MemoryStore
-from twisted_p2pmqtt.store.sqlite import SQLiteStore
+
+if TYPE_CHECKING:
+    from twisted_p2pmqtt.auth import Authentication
 
 STOP_DEADLINE = 10.0
 """Seconds from ``stopService`` until its Deferred has fired."""
@@ -288,6 +289,8 @@ def make_store(settings: StoreSettings, reactor: Any, recover: bool = False) -> 
     """The store that the settings name; no file is opened yet.  ``recover``: see ``SQLiteStore``."""
     if settings.type == "memory":
         return MemoryStore()
+    from twisted_p2pmqtt.store.sqlite import SQLiteStore  # not for an embedder who wants neither file nor thread
+
     return SQLiteStore(settings.path, settings.durability, reactor, recover)
 
 
@@ -325,6 +328,8 @@ def make_authentication(settings: AuthSettings, reactor: Any, broker: Broker | N
 
     Without reactor and broker only the files are read, to see that they are good.
     """
+    from twisted_p2pmqtt.auth import Authentication, BadFile
+
     jwt, http = settings.jwt, settings.http
     try:
         return Authentication(

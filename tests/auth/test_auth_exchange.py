@@ -18,6 +18,7 @@ from twisted_p2pmqtt.auth import Access, ScramSHA256, make_scram_credential
 from twisted_p2pmqtt.codec.decode import Packet
 from twisted_p2pmqtt.codec.packets import Auth, Connack, Connect, Disconnect, Pingreq, Pingresp, Will
 from twisted_p2pmqtt.codec.properties import Properties
+from twisted_p2pmqtt.codec.writer import encode
 from twisted_p2pmqtt.core.handshake import Continue, LoggedIn, Success
 from twisted_p2pmqtt.testing import MemoryClient, make_broker, memory_factory
 
@@ -224,7 +225,13 @@ def test_connect_names_another_user(site: Site) -> None:
 @pytest.mark.spec("MQTT-3.15.2-2", "MQTT-3.15.2-3")
 def test_a_small_maximum_packet_size(site: Site) -> None:
     client = ScramClient(site)
-    assert client.connect(maximum_packet_size=150).reason_code == 0
+    client.send_connect(maximum_packet_size=150)
+    (challenge,) = client.memory.packets
+    assert isinstance(challenge, Auth)
+    assert not challenge.properties.keys() & {"reason_string", "user_properties"}
+    assert len(encode(challenge, 5)) <= 150
+    client.answer()
+    assert client.memory.take(Connack).reason_code == 0
 
 
 # Rights, wills, client ids

@@ -71,7 +71,8 @@ def test_names_and_passwords(
     site: Site, version: int, username: str | None, password: bytes | None, outcome: tuple[int, int]
 ) -> None:
     client = MemoryClient(site.factory, "c", version)
-    assert client.connect(username=username, password=password).reason_code == code(outcome, version)
+    connack = client.connect(username=username, password=password)
+    assert (connack.reason_code, connack.session_present) == (code(outcome, version), False)
     assert client.is_closed == (outcome != ACCEPTED)
     assert site.broker.stats.internal_errors == site.broker.stats.hook_errors == 0
 

@@ -66,15 +66,17 @@ class TestSending:
         assert [message.topic for message in one.messages] == [b"x", b"x"]
 
 
-def test_p01_not_logged_in(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.spec("MQTT-3.1.4-6", "MQTT3-3.1.4-5")
+def test_p01_not_logged_in(tmp_path: Path, version: int) -> None:
     here = site(tmp_path, "topic #\n")
-    target = MemoryClient(here.factory, "dev1")
+    target = MemoryClient(here.factory, "dev1", version)
     target.send(Message(b"p2p/dev1/x", b""))
     assert target.is_closed
     assert here.broker.stats.messages_received == 0
     # and behind a CONNECT that is refused
-    wrong = MemoryClient(here.factory, "sender")
-    wrong.send(Connect("sender", username="sender", password=b"wrong"), Message(b"p2p/dev1/x", b""))
+    wrong = MemoryClient(here.factory, "sender", version)
+    wrong.send(Connect("sender", version, username="sender", password=b"wrong"), Message(b"p2p/dev1/x", b""))
     assert wrong.is_closed
     assert here.broker.stats.messages_received == 0
 

@@ -5,8 +5,17 @@ from __future__ import annotations
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 
-from twisted_p2pmqtt.auth.throttle import FORGOTTEN_AFTER, FREE_FAILURES, LONGEST_DELAY, MAX_ENTRIES, Throttle, delay
+from twisted_p2pmqtt.auth.throttle import (
+    FORGOTTEN_AFTER,
+    FREE_FAILURES,
+    LOGGED_PER_MINUTE,
+    LONGEST_DELAY,
+    MAX_ENTRIES,
+    Throttle,
+    delay,
+)
 from twisted_p2pmqtt.codec.constants import ReasonCode
 from twisted_p2pmqtt.codec.errors import MQTTError
 from twisted_p2pmqtt.core.handshake import LOGIN_DEADLINE
@@ -86,6 +95,21 @@ def test_the_table_is_bounded(throttle: Throttle) -> None:
     for number in range(MAX_ENTRIES + 10):
         throttle.failed("h", b"x" * 100 + b"%d" % number)
     assert len(throttle._failures) == MAX_ENTRIES
+
+
+def test_the_log_shows_names_harmless_and_not_too_often(throttle: Throttle, clock: Clock) -> None:
+    with capturedLogs() as events:
+        fail(throttle, 50, "h", b"x\n2026-01-01 [root] login ok \x1b[2J\xe2\x80\xae" + b"y" * 60_000)
+        (line,) = [formatEvent(event) for event in events]
+        assert line.isprintable()
+        assert line.isascii()
+        assert len(line) < 512
+        for number in range(100):
+            fail(throttle, 5, "h", b"%d" % number)
+        assert len(events) == LOGGED_PER_MINUTE
+        clock.advance(60)
+        fail(throttle, 5, "h", b"another")
+        assert len(events) == LOGGED_PER_MINUTE + 1
 
 
 def test_delays() -> None:

@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.startup import import_cost
 from tests.benchmarks.paths import PATHS
 from tests.benchmarks.reference import loop
 
@@ -27,8 +28,12 @@ FIGURES = Path(__file__).with_name("figures.json")
 LIMIT = 1.5
 """Times the recorded figure at which a path has become too expensive."""
 
+OTHER_PYTHON = 1.25
+"""Times more, where the figures are another Python's: each has made other things faster."""
+
 BURSTS = 60
 LOOPS = 1000
+IMPORTS = 5
 
 
 class Cost(NamedTuple):
@@ -74,19 +79,40 @@ def typical(costs: list[Cost]) -> Cost:
     return Cost(statistics.median(cost.units for cost in costs), statistics.median(cost.microseconds for cost in costs))
 
 
+def import_share() -> float:
+    """What importing the package costs, to what importing Twisted's own modules costs; in fresh processes."""
+    costs = [import_cost() for _ in range(IMPORTS)]
+    return min(cost.ours for cost in costs) / min(cost.twisted for cost in costs)
+
+
+def recorded_import_share() -> float:
+    """The figure in the repository."""
+    share: float = json.loads(FIGURES.read_text())["import_share"]
+    return share
+
+
 def recorded() -> dict[str, float]:
     """The figures in the repository: units by path."""
     units: dict[str, float] = json.loads(FIGURES.read_text())["units"]
     return units
 
 
-def record(costs: dict[str, Cost]) -> None:
+def limit(name: str) -> float:
+    """The most units that a message may cost on this path, by this Python."""
+    figures = json.loads(FIGURES.read_text())
+    most: float = LIMIT * figures["units"][name]
+    is_same = figures["python"].split(".")[:2] == platform.python_version().split(".")[:2]
+    return most if is_same else most * OTHER_PYTHON
+
+
+def record(costs: dict[str, Cost], share: float) -> None:
     """Write them; paths that were not measured keep theirs, paths that are no more go."""
     old = recorded() if FIGURES.exists() else {}
     units = old | {name: round(cost.units, 2) for name, cost in costs.items()}
     figures = {
         "note": "written by python -m tests.benchmarks --record; units are reference loops a message",
         "python": platform.python_version(),
+        "import_share": round(share, 2),
         "units": {name: units[name] for name in PATHS if name in units},
     }
     FIGURES.write_text(json.dumps(figures, indent=2) + "\n")

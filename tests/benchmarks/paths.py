@@ -8,12 +8,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from twisted.internet.task import Clock
 
 from twisted_p2pmqtt.codec.message import Message
-from twisted_p2pmqtt.codec.packets import Connect, Puback, Pubcomp, Pubrec, Pubrel, Subscribe, SubscriptionRequest
+from twisted_p2pmqtt.codec.packets import (
+    Acknowledgement,
+    Connect,
+    Puback,
+    Pubcomp,
+    Pubrec,
+    Pubrel,
+    Subscribe,
+    SubscriptionRequest,
+)
 from twisted_p2pmqtt.codec.reader import PacketReader
 from twisted_p2pmqtt.codec.writer import encode
 from twisted_p2pmqtt.core.broker import Broker
@@ -60,7 +70,8 @@ class Peer:
 
     def take(self) -> tuple[int, bytes]:
         """How many messages came since last time, and what is to be answered to all that came."""
-        messages, answers = 0, []
+        messages = 0
+        answers: list[Acknowledgement] = []
         packets = self._reader.feed(b"".join(self._written))
         self._written.clear()
         for packet in packets:
@@ -216,16 +227,15 @@ class Path(NamedTuple):
 
 
 def _paths() -> dict[str, Path]:
-    paths = {}
+    paths: dict[str, Path] = {}
     for version, word in ((4, "3.1.1"), (5, "5.0")):
         for qos in (0, 1, 2):
-            paths[f"p2p-{word}-qos{qos}"] = Path(f"P2P, {word}, QoS {qos}", lambda q=qos, v=version: p2p(q, v))
+            paths[f"p2p-{word}-qos{qos}"] = Path(f"P2P, {word}, QoS {qos}", partial(p2p, qos, version))
         for qos in (0, 1, 2):
-            paths[f"sub-{word}-qos{qos}"] = Path(
-                f"subscription, {word}, QoS {qos}", lambda q=qos, v=version: subscribed(q, v)
-            )
-    paths["fan-qos0"] = Path(f"one to {FAN}, QoS 0", lambda: fan(0))
-    paths["fan-qos1"] = Path(f"one to {FAN}, QoS 1", lambda: fan(1))
+            title = f"subscription, {word}, QoS {qos}"
+            paths[f"sub-{word}-qos{qos}"] = Path(title, partial(subscribed, qos, version))
+    paths["fan-qos0"] = Path(f"one to {FAN}, QoS 0", partial(fan, 0))
+    paths["fan-qos1"] = Path(f"one to {FAN}, QoS 1", partial(fan, 1))
     paths["route-miss"] = Path(f"a new topic, {STRANGERS:,} other subscriptions", route_miss)
     paths["p2p-route-miss"] = Path("a new P2P topic", p2p_route_miss)
     paths["connect"] = Path("CONNECT and SUBSCRIBE", Connects)

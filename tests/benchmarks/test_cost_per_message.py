@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from tests.benchmarks.measuring import LIMIT, Cost, measure_apart, recorded
+from tests.benchmarks.measuring import Cost, limit, measure_apart, recorded
 from tests.benchmarks.paths import PATHS
 from tests.benchmarks.reference import loop
 
@@ -26,13 +26,13 @@ def first_round() -> dict[str, list[Cost]]:
 
 @pytest.mark.parametrize("name", PATHS)
 def test_a_message_costs_what_it_did(name: str, first_round: dict[str, list[Cost]]) -> None:
-    limit = LIMIT * recorded()[name]
+    most = limit(name)
     best = first_round[name][0]
     for _ in range(MORE_ROUNDS):
-        if best.units <= limit:
+        if best.units <= most:
             break
         best = min(best, measure_apart([name])[name][0])
-    assert best.units <= limit, f"{PATHS[name].title}: {best.microseconds:.2f} us a message"
+    assert best.units <= most, f"{PATHS[name].title}: {best.microseconds:.2f} us a message"
 
 
 def test_every_path_is_recorded_and_every_record_has_a_path() -> None:

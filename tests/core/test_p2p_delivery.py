@@ -290,15 +290,21 @@ def test_nothing_waits_where_the_queue_is_zero_but_a_connected_target_is_served(
         assert answer.reason_code == 0x97
 
 
-def test_what_has_expired_in_a_full_queue_makes_room(clock: Clock) -> None:
-    broker = make_broker(clock, p2p=P2POptions(max_queued=1000), limits=Limits(max_queued_messages=3))
+@pytest.mark.parametrize("overflow", ["reject", "drop_oldest"])
+@pytest.mark.parametrize(("max_queued", "max_messages"), [(1000, 3), (3, 1000)])
+def test_what_has_expired_in_a_full_queue_makes_room(
+    clock: Clock, overflow: str, max_queued: int, max_messages: int
+) -> None:
+    options = P2POptions(max_queued=max_queued, overflow=overflow)
+    broker = make_broker(clock, p2p=options, limits=Limits(max_queued_messages=max_messages))
     offline(broker, "dev")
     sender = client(broker, "app")
     for _ in range(3):
         publish(sender, "p2p/dev/t", b"old", properties={"message_expiry_interval": 5})
-    refused = publish(sender, "p2p/dev/t", b"new")
-    assert refused is not None
-    assert refused.reason_code == 0x97
+    if overflow == "reject":
+        refused = publish(sender, "p2p/dev/t", b"new")
+        assert refused is not None
+        assert refused.reason_code == 0x97
     clock.pump([0.25] * 24)
     assert status(publish(sender, "p2p/dev/t", b"new")) == "queued"
     assert [message.payload for message in persistent(broker, "dev").messages] == [b"new"]

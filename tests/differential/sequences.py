@@ -126,6 +126,7 @@ class Generator:
             changed, how = mutate(self.random, packet, data, version)
             if changed != data:
                 self.steps.append(Step(index, kind, changed, f"{text}, {how}", True))
+                self.clients[index].is_open = self.random.random() < 0.3  # most mistakes end the connection
                 return False
         self.steps.append(Step(index, kind, data, text))
         return True
@@ -135,32 +136,35 @@ class Generator:
         client.is_open = True
         client.aliases.clear()
         is_clean = pick.random() < 0.5
-        properties = Properties()
-        if client.version == 5:
-            if pick.random() < 0.6:
-                properties["session_expiry_interval"] = pick.choice((0, LONG, LONG))
-            if pick.random() < 0.2:
-                properties["receive_maximum"] = pick.choice((1, 2, 65535))
-            if pick.random() < 0.2:
-                properties["topic_alias_maximum"] = pick.choice((1, 2, 65535))
-            if pick.random() < 0.1:
-                properties["maximum_packet_size"] = pick.choice((40, 1000))
-            if pick.random() < 0.2:
-                properties["request_problem_information"] = pick.randrange(2)
-            if pick.random() < 0.1:
-                properties["user_properties"] = [("k", "v"), ("k", "")]
+        properties = self._connect_properties() if client.version == 5 else Properties()
         will = self._will(client.version) if pick.random() < 0.25 else None
         name = client.name if pick.random() < 0.95 else ""
         username, password = pick.choice(((None, None), (None, None), ("u", None), ("u", b"p")))
         connect = Connect(
             name, client.version, is_clean, pick.choice((0, 60, 65535)), username, password, will, properties
         )
-        if not self._add(index, "open", connect, f"CONNECT {connect}", 0.08):
-            client.is_open = False
+        self._add(index, "open", connect, f"CONNECT {connect}", 0.08)
         if not name and not is_clean and client.version == 4:
             client.is_open = False
         if is_clean:
             client.unreleased.clear()
+
+    def _connect_properties(self) -> Properties:
+        pick = self.random
+        properties = Properties()
+        if pick.random() < 0.6:
+            properties["session_expiry_interval"] = pick.choice((0, LONG, LONG))
+        if pick.random() < 0.2:
+            properties["receive_maximum"] = pick.choice((1, 2, 65535))
+        if pick.random() < 0.2:
+            properties["topic_alias_maximum"] = pick.choice((1, 2, 65535))
+        if pick.random() < 0.1:
+            properties["maximum_packet_size"] = pick.choice((40, 1000))
+        if pick.random() < 0.2:
+            properties["request_problem_information"] = pick.randrange(2)
+        if pick.random() < 0.1:
+            properties["user_properties"] = [("k", "v"), ("k", "")]
+        return properties
 
     def _will(self, version: int) -> Will:
         pick = self.random

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import connectProtocol, wrapClientTLS
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import Certificate, optionsForClientTLS
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from tests.net.ws_client import Frames, frame, request
 from twisted_p2pmqtt.codec.decode import Packet
@@ -44,6 +47,7 @@ class SocketClient(Protocol):
         self.is_lost = False
         self._reader = PacketReader(max_packet_size=1 << 28, version=4, from_server=True)
         self._frames: Frames | None = None
+        self._has_answered = False
         self._head = b""
         self._waiting: list[tuple[Callable[[], bool], Deferred[None]]] = []
         self._next_id = 1
@@ -75,6 +79,9 @@ class SocketClient(Protocol):
             assert head.split()[1] == b"101"
             self._frames = Frames()
         self._frames.feed(data)
+        if self._frames.closed is not None and not self._has_answered:
+            self._has_answered = True
+            self.wire.write(self._frames.answer_close())
         data = self._frames.data
         self._frames.messages[:] = [b""]
         return data
@@ -155,12 +162,42 @@ class SocketClient(Protocol):
         await self.until(lambda: self.is_lost)
 
 
+@implementer(IStreamClientEndpoint)
+class SmallEndpoint:
+    """Connects to a port of the loopback interface with a small receive buffer: it must be set before the connect."""
+
+    def __init__(self, reactor: Any, port: int, size: int) -> None:
+        self._reactor = reactor
+        self._port = port
+        self._size = size
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        built: list[Any] = []
+
+        class Built(Factory):
+            def buildProtocol(self, address: Any) -> Any:
+                built.append(factory.buildProtocol(address))
+                return built[0]
+
+        with socket.socket() as made:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._size)
+            made.connect(("127.0.0.1", self._port))
+            made.setblocking(False)
+            self._reactor.adoptStreamConnection(made.fileno(), socket.AF_INET, Built())
+        return succeed(built[0])
+
+
+def trusting(endpoint: Any, ca: str) -> Any:
+    """The endpoint under TLS."""
+    with open(ca, "rb") as file:
+        return wrapClientTLS(optionsForClientTLS("localhost", Certificate.loadPEM(file.read())), endpoint)
+
+
 async def connected(reactor: Any, endpoint: Any, kind: str, ca: str | None, client_id: str) -> SocketClient:
     """A client on this endpoint that the broker has accepted."""
     if kind.endswith("tls"):
         assert ca is not None
-        with open(ca, "rb") as file:
-            endpoint = wrapClientTLS(optionsForClientTLS("localhost", Certificate.loadPEM(file.read())), endpoint)
+        endpoint = trusting(endpoint, ca)
     client = SocketClient(reactor, kind.startswith("websocket"))
     await connectProtocol(endpoint, client)
     await client.connect(client_id)

@@ -1,4 +1,4 @@
-"""Readers that stop reading, on real sockets of every kind: what they cost, when they go, and that others do not notice."""
+"""Readers that stop reading, on real sockets of every kind: what they cost, when they go, what others notice of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.task import deferLater
 
 from tests.net.certificates import Pki
-from tests.net.sockets import KINDS, SocketClient, connected
+from tests.net.sockets import KINDS, SmallEndpoint, SocketClient, connected
 from twisted_p2pmqtt import Broker, Limits, MemoryStore, MQTTFactory
 from twisted_p2pmqtt.net.outbox import ANSWERS_LIMIT, CHUNK
 from twisted_p2pmqtt.net.tls import over_tls, server_context
@@ -32,18 +32,18 @@ class Listening:
     def __init__(self, kind: str, pki: Pki, limits: Limits) -> None:
         self.kind = kind
         self.ca = pki.ca
-        self.broker = Broker(reactor, MemoryStore(), limits=limits)  # type: ignore[arg-type]
+        self.broker = Broker(reactor, MemoryStore(), limits=limits)
         self.mqtt_factory = MQTTFactory(self.broker, reactor=reactor)
         served: Any = self.mqtt_factory
         if kind.startswith("websocket"):
             served = WebSocketFactory(self.mqtt_factory)
         if kind.endswith("tls"):
             served = over_tls(server_context(pki.certificate, pki.key), served)
-        self.port: Any = reactor.listenTCP(0, served, interface="127.0.0.1")  # type: ignore[attr-defined]
+        self.port: Any = reactor.listenTCP(0, served, interface="127.0.0.1")
         self.clients: list[SocketClient] = []
 
-    async def client(self, client_id: str) -> SocketClient:
-        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.port.getHost().port)
+    async def client(self, client_id: str, endpoint: Any = None) -> SocketClient:
+        endpoint = endpoint or TCP4ClientEndpoint(reactor, "127.0.0.1", self.port.getHost().port)
         client = await connected(reactor, endpoint, self.kind, self.ca, client_id)
         self.clients.append(client)
         return client
@@ -54,8 +54,7 @@ class Listening:
 
     async def slow_client(self) -> SocketClient:
         """One whose kernel buffers are small, and that will stop to read."""
-        client = await self.client("slow")
-        tcp_of(client.wire).socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL)
+        client = await self.client("slow", SmallEndpoint(reactor, self.port.getHost().port, KERNEL))
         server = tcp_of(self.protocol_of("slow").transport)
         server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL)
         return client
@@ -100,7 +99,7 @@ def tcp_of(transport: Any) -> Any:
 
 
 def turn(seconds: float = 0) -> Deferred[None]:
-    return deferLater(reactor, seconds, lambda: None)  # type: ignore[arg-type]
+    return deferLater(reactor, seconds, lambda: None)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -120,7 +119,7 @@ def kind(request: pytest.FixtureRequest) -> Iterator[str]:
     return request.param  # type: ignore[no-any-return]
 
 
-@pytest_twisted.ensureDeferred
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
 async def test_qos0_for_a_slow_reader_is_bounded(kind: str, pki: Pki) -> None:
     listening = Listening(kind, pki, Limits(max_qos0_pending_bytes=500_000))
     slow, fast = await listening.slow_client(), await listening.client("fast")
@@ -146,7 +145,7 @@ async def test_qos0_for_a_slow_reader_is_bounded(kind: str, pki: Pki) -> None:
     await listening.close()
 
 
-@pytest_twisted.ensureDeferred
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
 async def test_qos1_for_a_slow_reader_is_bounded(kind: str, pki: Pki) -> None:
     limits = Limits(max_inflight=1000, max_queued_messages=500)
     listening = Listening(kind, pki, limits)
@@ -166,7 +165,7 @@ async def test_qos1_for_a_slow_reader_is_bounded(kind: str, pki: Pki) -> None:
     await listening.close()
 
 
-@pytest_twisted.ensureDeferred
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
 async def test_a_stalled_reader_is_aborted_in_time(kind: str, pki: Pki) -> None:
     listening = Listening(kind, pki, Limits(write_stall_timeout=1.0))
     slow, fast = await listening.slow_client(), await listening.client("fast")
@@ -186,7 +185,7 @@ async def test_a_stalled_reader_is_aborted_in_time(kind: str, pki: Pki) -> None:
     await listening.close()
 
 
-@pytest_twisted.ensureDeferred
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
 async def test_a_peer_that_only_sends_is_not_read_for_ever(kind: str, pki: Pki) -> None:
     """QoS 1 messages come in and nobody takes the answers: they wait, up to a bound, and reading stops."""
     listening = Listening(kind, pki, Limits())
@@ -204,16 +203,14 @@ async def test_a_peer_that_only_sends_is_not_read_for_ever(kind: str, pki: Pki) 
     await listening.close()
 
 
-@pytest_twisted.ensureDeferred
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
 async def test_a_blocked_connection_that_closes_sends_the_rest(kind: str, pki: Pki) -> None:
     listening = Listening(kind, pki, Limits(max_qos0_pending_bytes=100_000))
     slow = await listening.slow_client()
     await slow.subscribe("a")
     slow.wire.pauseProducing()
-    protocol = listening.protocol_of("slow")
     await listening.fill()
-    count = listening.buffered("slow")
-    assert count
+    assert listening.buffered("slow")
     listening.broker.disconnect("slow")
     await turn()
     slow.wire.resumeProducing()
@@ -224,13 +221,12 @@ async def test_a_blocked_connection_that_closes_sends_the_rest(kind: str, pki: P
     await listening.close()
 
 
-@pytest_twisted.ensureDeferred
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
 async def test_a_peer_that_goes_while_it_is_blocked(kind: str, pki: Pki) -> None:
     listening = Listening(kind, pki, Limits())
     slow = await listening.slow_client()
     await slow.subscribe("a")
     slow.wire.pauseProducing()
-    protocol = listening.protocol_of("slow")
     await listening.fill()
     slow.wire.abortConnection()
     await until(lambda: not listening.mqtt_factory.connections)

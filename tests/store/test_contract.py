@@ -1,4 +1,6 @@
-"""What every ``IStore`` does, and that the SQLite store gives back what it was told, whatever the order and the faults."""
+"""What every ``IStore`` does, and that the SQLite store gives back what it was told, whatever the order and the
+faults.
+"""
 
 from __future__ import annotations
 
@@ -151,10 +153,20 @@ operations = st.one_of(
     st.tuples(st.just("unretain"), topics),
 )
 
-RECORDING = (
-    "save_session drop_session save_subscription drop_subscription enqueue sent released acknowledge receive forget retain"
-    " unretain"
-).split()
+RECORDING = [
+    "save_session",
+    "drop_session",
+    "save_subscription",
+    "drop_subscription",
+    "enqueue",
+    "sent",
+    "released",
+    "acknowledge",
+    "receive",
+    "forget",
+    "retain",
+    "unretain",
+]
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -328,7 +340,7 @@ class StoreMachine(RuleBasedStateMachine):
 
             self.store._database.execute = failing  # type: ignore[method-assign]
         else:
-            del self.store._database.execute  # type: ignore[method-assign]
+            del self.store._database.execute
 
     @rule(is_settled=st.booleans())
     def kill(self, is_settled: bool) -> None:

@@ -249,7 +249,9 @@ class PacketReader:
 
 
 def _run_of_pubacks(data: bytes, pos: int) -> list[int]:
-    """The packet identifiers of the short PUBACKs from ``pos`` on, up to the first packet that is none or is illegal."""
+    """The packet identifiers of the short PUBACKs from ``pos`` on, up to the first packet that is none or is
+    illegal.
+    """
     packet_ids = []
     for head, packet_id in _PUBACK.iter_unpack(memoryview(data)[pos : len(data) - (len(data) - pos) % 4]):
         if head != 0x4002 or not packet_id:

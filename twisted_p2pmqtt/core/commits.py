@@ -2,9 +2,9 @@
 
 A frame that must wait is *held* with its connection.  At the end of a turn all that was held joins the commit that was
 started then; when it succeeds the frames go out in their order.  When it fails their refusals do.  A frame that has no
-refusal (a 3.x acknowledgement, PUBCOMP, SUBACK) is kept for the next attempt: the store goes on trying.  Meanwhile a 3.x
-connection is not read, for nobody could tell its client that something was refused, and a client that has waited for
-``PATIENCE`` is sent away.
+refusal (a 3.x acknowledgement, PUBCOMP, SUBACK) is kept for the next attempt: the store goes on trying.  Meanwhile a
+3.x connection is not read, for nobody could tell its client that something was refused, and a client that has waited
+for ``PATIENCE`` is sent away.
 
 Publishers wait here too: while the store is too far behind, and those of 3.x while it cannot be written.
 """

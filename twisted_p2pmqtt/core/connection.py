@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred
+from zope.interface import implementer
 
 from twisted_p2pmqtt.codec.constants import ReasonCode
 from twisted_p2pmqtt.codec.decode import Packet
@@ -44,13 +45,16 @@ from twisted_p2pmqtt.core.delivery import Delivery
 from twisted_p2pmqtt.core.handshake import Handshake, Login, Over, refusal_frame
 from twisted_p2pmqtt.core.publishing import NotYet, Publishing
 from twisted_p2pmqtt.core.subscribing import subscribe, unsubscribe
+from twisted_p2pmqtt.interfaces import IConnection
 
 if TYPE_CHECKING:
     from twisted_p2pmqtt.core.broker import Broker
     from twisted_p2pmqtt.core.session import Session
 
 PACKET_LIMIT_BEFORE_CONNECT = 65536 + 64
-"""Bytes that a packet may have until a CONNECT is accepted: the longest client id fits, and is refused as what it is."""
+"""Bytes that a packet may have until a CONNECT is accepted: the longest client id fits, and is refused as what it
+is.
+"""
 
 PACKET_TIMEOUT = 30.0
 """Seconds in which a packet that has begun must be whole."""
@@ -107,6 +111,7 @@ DISCARDING = Discarding()
 NOT_YET = NotYet()
 
 
+@implementer(IConnection)
 class Connection:
     """One network connection: who it is, what its peer can take, what is owed to it."""
 
@@ -393,7 +398,7 @@ class Connection:
 
     # --- the end -------------------------------------------------------------------------------------------------
 
-    def close(self, reason_code: ReasonCode, properties: Properties | None = None) -> None:
+    def close(self, reason_code: int, properties: Properties | None = None) -> None:
         """Tell a 5.0 client why, and close.  Idempotent."""
         if self.is_closed:
             return

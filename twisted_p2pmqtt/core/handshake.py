@@ -261,7 +261,7 @@ class Handshake:
         """The connection is now this avatar's, in the place of the one that it had before a re-authentication."""
         avatar, logout, username, expires_in = answer if isinstance(answer, LoggedIn) else LoggedIn(answer)
         broker = connection.broker
-        if avatar is not None and not all(callable(getattr(avatar, name, None)) for name in IClientAvatar.names()):
+        if avatar is not None and not any(hasattr(avatar, name) for name in IClientAvatar.names()):
             broker.guard.reject("a login", avatar, "an IClientAvatar, None or LoggedIn")
             raise MQTTError("not authorized", ReasonCode.NOT_AUTHORIZED)
         if connection.logout is not None:

@@ -45,13 +45,14 @@ class P2PDelivery:
         self.options = options
         # What the options come to on the way of each message.
         self._has_business_topic = options.deliver_topic == "business"
+        self._hides = options.hide_presence
         self._is_stamped = options.stamp_sender
         self._max_queued = options.max_queued
 
     def publish(self, route: Route, message: Message, publisher: Publisher) -> Outcome:
         """One copy to the target's session; the outcome is what the sender may know."""
         broker, options = self._broker, self.options
-        if options.hide_presence and isinstance(publisher, Session) and publisher.connection is not None:
+        if self._hides and isinstance(publisher, Session) and publisher.connection is not None:
             broker.touched.append(publisher.connection)  # its acknowledgement is written before the target's message
         if message.retain:
             broker.stats.p2p_retain_ignored += 1
@@ -61,7 +62,7 @@ class P2PDelivery:
             target = broker.endpoints.get(route.target)
         if target is None:
             outcome = self._drop(route.target, message, "p2p_dropped_unknown")
-            if options.hide_presence:
+            if self._hides:
                 self._pretend(message, publisher)
         else:
             topic = route.target_topic if self._has_business_topic else self._delivered_topic(route, publisher)
@@ -70,7 +71,7 @@ class P2PDelivery:
                 outcome = self._drop(route.target, message, "p2p_dropped_denied")
             else:
                 outcome = self._hand_over(target, message, topic, publisher)
-        if options.hide_presence and outcome in (ONLINE, QUEUED, NO_SESSION, OFFLINE_QOS0):
+        if self._hides and outcome in (ONLINE, QUEUED, NO_SESSION, OFFLINE_QOS0):
             return ACCEPTED
         return outcome
 
@@ -136,7 +137,7 @@ class P2PDelivery:
         if message.properties:
             timeout = wanted_acknowledgement(message) if message.qos else 0
             self._address(message, topic, publisher)
-            if timeout and isinstance(publisher, Session) and not self.options.hide_presence:
+            if timeout and isinstance(publisher, Session) and not self._hides:
                 return self._deliver_awaited(target, Delivery(message, message.qos, 0, b"", True), publisher, timeout)
         else:
             stamp = publisher.stamp if self._is_stamped else NO_STAMP
@@ -184,6 +185,8 @@ class P2PDelivery:
     def _has_queue_room(self, target: Session, delivery: Delivery) -> bool:
         """Does the target's queue take one more, perhaps by dropping its oldest P2P messages?"""
         size = delivery.message.size
+        if target.pending_p2p >= self._max_queued:
+            target.drop_expired()
         if target.pending_p2p < self._max_queued and target.has_queue_room(size):
             return True
         return self.options.overflow == "drop_oldest" and target.make_room_for_p2p(size, self._max_queued)

@@ -103,30 +103,32 @@ class Publishing:
         if self._is_v5 and (self._unacknowledged or session.received):
             self._check_receive_maximum(message)
         if qos == 1:
-            outcome = broker.publish_message(message, session)
-            if outcome is ACCEPTED or not self._is_v5:
-                frame = PUBACK_HEAD + PACKET_ID[message.packet_id]
-            elif isinstance(outcome, Awaited):
-                self._await_target(PUBACK, message.packet_id, outcome)
-                return None
-            else:
-                frame = self._explain(PUBACK, message.packet_id, outcome)
-            connection = self._connection
-            if connection.frames_held or broker.store.pending or self._pubacks:
-                if not self._is_v5:
-                    broker.commits.hold(connection, frame, b"")
-                    return None
-                self._unacknowledged += 1
-                refusal = self._explain(PUBACK, message.packet_id, QUOTA_EXCEEDED)
-                self._hold(self._pubacks, message.packet_id, frame, refusal, self._acknowledged)
-            else:  # [MQTT-4.3.2-4] [MQTT3-4.3.2-2]
-                sink = connection.sink
-                if not sink:
-                    broker.touched.append(connection)
-                sink.append(frame)
-            return None
-        self._publish_exactly_once(message)
+            self._publish_at_least_once(message)
+        else:
+            self._publish_exactly_once(message)
         return None
+
+    def _publish_at_least_once(self, message: Message) -> None:
+        broker, connection = self._broker, self._connection
+        outcome = broker.publish_message(message, self._session)
+        if outcome is ACCEPTED or not self._is_v5:
+            frame = PUBACK_HEAD + PACKET_ID[message.packet_id]
+        elif isinstance(outcome, Awaited):
+            self._await_target(PUBACK, message.packet_id, outcome)
+            return
+        else:
+            frame = self._explain(PUBACK, message.packet_id, outcome)
+        if not (connection.frames_held or broker.store.pending or self._pubacks):  # [MQTT-4.3.2-4] [MQTT3-4.3.2-2]
+            sink = connection.sink
+            if not sink:
+                broker.touched.append(connection)
+            sink.append(frame)
+        elif self._is_v5:
+            self._unacknowledged += 1
+            refusal = self._explain(PUBACK, message.packet_id, QUOTA_EXCEEDED)
+            self._hold(self._pubacks, message.packet_id, frame, refusal, self._acknowledged)
+        else:
+            broker.commits.hold(connection, frame, b"")
 
     def _check_supported(self, message: Message) -> None:
         if message.retain and not self._broker.limits.retain_available:  # [MQTT-3.2.2-14]

@@ -264,17 +264,23 @@ class Session(Subscriber):
             and self.broker.stats.queued_bytes + size <= limits.max_total_queued_bytes
         ):
             return True
-        return bool(pending) and not fewer and self._drop_expired() and self.has_queue_room(size)
+        return bool(pending) and not fewer and self.drop_expired() and self.has_queue_room(size)
 
-    def _drop_expired(self) -> bool:
-        """Drop what has expired in the queue; False where nothing had."""
-        now = self.broker.wheel.now
-        if self.pending is None or now < self._looked_for_expired + EXPIRED_EVERY:
+    def drop_expired(self) -> bool:
+        """Drop what has expired in the queue; False where nothing had, or where that was looked for just now."""
+        now, pending = self.broker.wheel.now, self.pending
+        if not pending or now < self._looked_for_expired + EXPIRED_EVERY:
             return False
         self._looked_for_expired = now
-        expired = [one for one in self.pending if one.message.expires_at is not None and one.message.expires_at <= now]
+        expired = [one for one in pending if one.message.expires_at is not None and one.message.expires_at <= now]
+        if expired:
+            gone = set(map(id, expired))
+            left = [one for one in pending if id(one) not in gone]
+            pending.clear()
+            pending.extend(left)
         for delivery in expired:
-            self._drop_pending(delivery, "dropped_expired")
+            self._count_pending(delivery, -1)
+            self._drop(delivery, "dropped_expired")
         return bool(expired)
 
     def make_room_for_p2p(self, size: int, max_queued: int) -> bool:
@@ -285,7 +291,10 @@ class Session(Subscriber):
             freed += delivery.message.size
             if self.pending_p2p - len(oldest) < max_queued and self.has_queue_room(size - freed, len(oldest)):
                 for dropped in oldest:
-                    self._drop_pending(dropped, "p2p_dropped_oldest")
+                    assert self.pending is not None
+                    self.pending.remove(dropped)
+                    self._count_pending(dropped, -1)
+                    self._drop(dropped, "p2p_dropped_oldest")
                 return True
         return False
 
@@ -307,12 +316,6 @@ class Session(Subscriber):
                 self._end_stored(delivery)
         if self.replay is not None:
             self.broker.schedule_replay(self)
-
-    def _drop_pending(self, delivery: Delivery, reason: str) -> None:
-        assert self.pending is not None
-        self.pending.remove(delivery)
-        self._count_pending(delivery, -1)
-        self._drop(delivery, reason)
 
     def _drop(self, delivery: Delivery, reason: str) -> None:
         self._end_stored(delivery)

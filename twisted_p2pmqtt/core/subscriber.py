@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from zope.interface import implementer
+
 from twisted_p2pmqtt.core.delivery import Delivery, Outcome
+from twisted_p2pmqtt.interfaces import ISubscriber
 
 if TYPE_CHECKING:
     from twisted_p2pmqtt.core.replay import Replay
@@ -13,6 +16,7 @@ ASK = 0
 """``encoding`` of a subscriber whose every delivery goes through ``deliver``."""
 
 
+@implementer(ISubscriber)
 class Subscriber:
     """Base of ``Session`` and of in-process subscriptions.
 

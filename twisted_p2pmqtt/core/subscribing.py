@@ -99,7 +99,9 @@ def _answer(
                 replays.append((subscription, matched))
     if connection.version < 5:
         codes = [code if code < 0x80 else FAILURE for code in codes]
-    connection.send(Suback(packet.packet_id, list(codes)))  # [MQTT-3.8.4-1] [MQTT-3.8.4-5] [MQTT-3.8.4-6]
+    frame = connection.encode_fitting(Suback(packet.packet_id, list(codes)))
+    promises_nothing = all(code >= 0x80 for code in codes)
+    connection.respond(frame, frame if promises_nothing else b"")  # [MQTT-3.8.4-1] [MQTT-3.8.4-5] [MQTT-3.8.4-6]
     for subscription, matched in replays:
         broker.replay(session, subscription, matched)
 

@@ -35,8 +35,14 @@ LOCK_TIMEOUT = 5.0
 CHECK_TIMEOUT = 10.0
 """Seconds that the check of the file's structure may take; the rows' checksums are compared in any case."""
 
+CHECK_STEPS = 100_000
+"""Of SQLite's virtual machine, between two looks at the clock."""
+
 CHECKPOINT_PAGES = 4000
 """Pages in the log at which it is written back, 16 MiB; a queue's rows are mostly gone again by then."""
+
+MAX_REASON = 150
+"""Characters of what is wrong that are told; SQLite may quote what it read."""
 
 _MAGIC = b"SQLite format 3\0"
 _log = Logger()
@@ -71,7 +77,7 @@ class Database:
             if self._is_new():
                 self._create()
             self._connect()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # sqlite3 decodes what SQLite says of a damaged schema
             self.abandon()
             raise self._explained(error) from error
         except OSError as error:
@@ -82,10 +88,13 @@ class Database:
             raise
 
     def damaged(self, what: str) -> StoreDamaged:
-        """The error that says so, and what to do."""
+        """The error that says so, and what to do; in one line."""
+        what = " ".join(ascii(what)[1:-1].replace("\\n", " ").split())
+        if len(what) > MAX_REASON:
+            what = what[:MAX_REASON] + "..."
         return StoreDamaged(f"store {self.path}: {what}; --recover sets it aside and keeps what is readable")
 
-    def _explained(self, error: sqlite3.Error) -> StoreError:
+    def _explained(self, error: Exception) -> StoreError:
         text = str(error)
         if "locked" in text:
             return StoreError(f"store {self.path}: it is in use by another process")
@@ -178,7 +187,7 @@ class Database:
         if _schema(connection) != _schema(_pattern()):
             raise self.damaged("its tables are not those of a store")
         deadline = monotonic() + CHECK_TIMEOUT
-        connection.set_progress_handler(lambda: int(monotonic() > deadline), 100_000)
+        connection.set_progress_handler(lambda: int(monotonic() > deadline), CHECK_STEPS)
         try:
             (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         except sqlite3.OperationalError as error:
@@ -189,7 +198,7 @@ class Database:
         finally:
             connection.set_progress_handler(None, 0)
         if found != "ok":
-            raise self.damaged(f"it is damaged ({' '.join(str(found).split())})")
+            raise self.damaged(f"it is damaged ({found})")
 
     def _compare_mark(self, connection: sqlite3.Connection) -> None:
         row = connection.execute("SELECT commits FROM meta WHERE id = 0").fetchone()
@@ -220,7 +229,7 @@ class Database:
         self._holders = Holders()
         try:
             yield from read_everything(self.connection, self._holders)
-        except (sqlite3.Error, Damaged) as error:
+        except (sqlite3.Error, UnicodeDecodeError, Damaged) as error:
             raise self.damaged(f"it is damaged ({error})") from error
 
     def next_key(self) -> int:

@@ -1,16 +1,18 @@
 """Reading: every row of a store, checked, as the records that ``IStore.restore`` gives.
 
 Sessions come first, with their subscriptions and received packet ids, then deliveries over all sessions in the order of
-their sequence, then retained messages.  Nothing is sorted or looked up at random: each table is read once along its key.
+their sequence, then retained messages.  Nothing is sorted or looked up at random: each table is read once along its
+key.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from twisted_p2pmqtt.core.records import DeliveryRecord, MessageRecord, SessionRecord
+from twisted_p2pmqtt.core.records import DeliveryRecord, MessageRecord, RetainedRecord, SessionRecord
 from twisted_p2pmqtt.store.rows import (
     DELIVERY,
     MESSAGE,
@@ -19,6 +21,7 @@ from twisted_p2pmqtt.store.rows import (
     SESSION,
     SUBSCRIPTION,
     Damaged,
+    Table,
     check_delivery,
     delivery_from,
     message_from,
@@ -43,8 +46,17 @@ def read_everything(connection: sqlite3.Connection, holders: Holders) -> Iterato
     clients: dict[int, str] = {}
     yield from _chunks(_sessions(connection, clients))
     yield from _chunks(_deliveries(connection, clients, holders))
-    rows: Rows = connection.execute(f"SELECT {RETAINED.selected} FROM retained")  # noqa: S608
-    yield from _chunks(retained_from(row) for row in rows)
+    yield from _chunks(_retained(connection))
+
+
+@contextmanager
+def _all_of(connection: sqlite3.Connection, table: Table) -> Iterator[Rows]:
+    """The table's rows in the order of its key.  A cursor left open would keep the file locked."""
+    cursor = connection.execute(f"SELECT {table.selected} FROM {table.name} ORDER BY {table.key[0]}")  # noqa: S608
+    try:
+        yield cursor
+    finally:
+        cursor.close()
 
 
 def _chunks(records: Iterator[Any]) -> Iterator[list[Any]]:
@@ -65,24 +77,27 @@ def _chunks(records: Iterator[Any]) -> Iterator[list[Any]]:
 
 
 def _sessions(connection: sqlite3.Connection, clients: dict[int, str]) -> Iterator[SessionRecord]:
-    subscriptions: Rows = connection.execute(f"SELECT {SUBSCRIPTION.selected} FROM subscription ORDER BY session")  # noqa: S608
-    received: Rows = connection.execute(f"SELECT {RECEIVED.selected} FROM received ORDER BY session")  # noqa: S608
-    subscription, packet = next(subscriptions, None), next(received, None)
     known = set()
-    for row in connection.execute(f"SELECT {SESSION.selected} FROM session ORDER BY id"):  # noqa: S608
-        record = session_from(row)
-        key = row[0]
-        if record.client_id in known:
-            raise Damaged(f"two sessions of {record.client_id!r}")
-        known.add(record.client_id)
-        clients[key] = record.client_id
-        while subscription is not None and subscription[0] == key:
-            record.subscriptions.append(subscription_from(subscription))
-            subscription = next(subscriptions, None)
-        while packet is not None and packet[0] == key:
-            record.received.append(received_from(packet))
-            packet = next(received, None)
-        yield record
+    with (
+        _all_of(connection, SESSION) as sessions,
+        _all_of(connection, SUBSCRIPTION) as subscriptions,
+        _all_of(connection, RECEIVED) as received,
+    ):
+        subscription, packet = next(subscriptions, None), next(received, None)
+        for row in sessions:
+            record = session_from(row)
+            key = row[0]
+            if record.client_id in known:
+                raise Damaged(f"two sessions of {record.client_id!r}")
+            known.add(record.client_id)
+            clients[key] = record.client_id
+            while subscription is not None and subscription[0] == key:
+                record.subscriptions.append(subscription_from(subscription))
+                subscription = next(subscriptions, None)
+            while packet is not None and packet[0] == key:
+                record.received.append(received_from(packet))
+                packet = next(received, None)
+            yield record
     if subscription is not None or packet is not None:
         raise Damaged("a row of a session that is not there")
 
@@ -90,19 +105,26 @@ def _sessions(connection: sqlite3.Connection, clients: dict[int, str]) -> Iterat
 def _deliveries(connection: sqlite3.Connection, clients: dict[int, str], holders: Holders) -> Iterator[DeliveryRecord]:
     shared: dict[int, MessageRecord] = {}
     held = f"SELECT {MESSAGE.selected} FROM message WHERE id = ?"  # noqa: S608
-    for row in connection.execute(f"SELECT {DELIVERY.selected} FROM delivery ORDER BY id"):  # noqa: S608
-        check_delivery(row)
-        sequence, session, _, topic, key, _ = row
-        client_id = clients.get(session)
-        if client_id is None:
-            raise Damaged(f"delivery {sequence} has no session")
-        message = None
-        if topic is None:
-            message = shared.get(key)
-            if message is None:
-                found = connection.execute(held, (key,)).fetchone()
-                if found is None:
-                    raise Damaged(f"delivery {sequence} has no message")
-                message = shared[key] = message_from(found)
-            holders.hold(sequence, key)
-        yield delivery_from(row, client_id, message)
+    with _all_of(connection, DELIVERY) as rows:
+        for row in rows:
+            check_delivery(row)
+            sequence, session, _, topic, key, _ = row
+            client_id = clients.get(session)
+            if client_id is None:
+                raise Damaged(f"delivery {sequence} has no session")
+            message = None
+            if topic is None:
+                message = shared.get(key)
+                if message is None:
+                    found = connection.execute(held, (key,)).fetchall()
+                    if not found:
+                        raise Damaged(f"delivery {sequence} has no message")
+                    message = shared[key] = message_from(found[0])
+                holders.hold(sequence, key)
+            yield delivery_from(row, client_id, message)
+
+
+def _retained(connection: sqlite3.Connection) -> Iterator[RetainedRecord]:
+    with _all_of(connection, RETAINED) as rows:
+        for row in rows:
+            yield retained_from(row)

@@ -1,7 +1,7 @@
 """Recovery: a damaged file is set aside, and what is readable in it becomes a new one (``--recover``).
 
-SQLite stops at the first page that it cannot read.  Here reading goes on behind it, by key; rows whose checksum is wrong
-are left out, and so is what belongs to nothing any more.  What was kept and what was not is counted in the log.
+SQLite stops at the first page that it cannot read.  Here reading goes on behind it, by key; rows whose checksum is
+wrong are left out, and so is what belongs to nothing any more.  What was kept and what was not is counted in the log.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ _log = Logger()
 
 
 def recover(database: Database) -> None:
-    """Open the store; if it is damaged set it aside, and open a new one with what is readable.  Raises ``StoreError``."""
+    """Open the store; if it is damaged set it aside, and open a new one with what is readable.  Raises
+    ``StoreError``.
+    """
     try:
         database.open()
         for _ in database.read():
@@ -160,7 +162,7 @@ def _rows(connection: sqlite3.Connection, table: Table) -> Iterator[Row | None]:
                     position = row[0]
                 yield row
             return
-        except sqlite3.DatabaseError:
+        except sqlite3.DatabaseError:  # noqa: PERF203  # each damaged page is stepped over by itself
             yield None
             position = _behind(connection, select, position)
 

@@ -7,9 +7,8 @@ UTF-8.  Must not know where rows come from.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
-from struct import Struct
-from struct import error as StructError
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -82,8 +81,8 @@ def _checksum(*values: bytes | int | float | None) -> int:
     return crc32(repr(values).encode())
 
 
-_PARTS = Struct(">IB")
-_EXPIRY = Struct(">d")
+_PARTS = struct.Struct(">IB")
+_EXPIRY = struct.Struct(">d")
 _HAS_EXPIRY = 0x40
 _FLAGS = [bytes((flags,)) for flags in range(_HAS_EXPIRY)]
 _LENGTHS = [encode_varint(length) for length in range(256)]
@@ -187,7 +186,7 @@ def _checked(decode: Callable[[Sequence[Any]], Any]) -> Callable[[Sequence[Any]]
     def checked(row: Sequence[Any]) -> Any:
         try:
             return decode(row)
-        except (TypeError, ValueError, OverflowError, IndexError, StructError, MQTTError) as error:
+        except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError, struct.error, MQTTError) as error:
             raise Damaged(str(error)) from None
 
     return checked
