@@ -12,13 +12,13 @@ import json
 import math
 import sys
 from collections.abc import Iterable
-from html import escape
 from pathlib import Path
+
+from benchmarks.svg import FAINT, INK, document, text, upright
 
 WIDTH, LABELS, RIGHT = 1070, 530, 70
 BAR, GAP, TOP, BOTTOM = 16, 8, 56, 34
-BETTER, WORSE, INK, FAINT = "#2f7d4f", "#b5483a", "#222222", "#d5d5d5"
-FONT = "font-family='sans-serif' font-size='12'"
+BETTER, WORSE = "#2f7d4f", "#b5483a"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,40 +65,26 @@ def draw(bars: list[Bar]) -> str:
         return LABELS + (WIDTH - LABELS - RIGHT) * math.log2(times / ticks[0]) / span
 
     height = TOP + len(bars) * (BAR + GAP) + BOTTOM
-    size = f"width='{WIDTH}' height='{height}'"
-    parts = [
-        f"<svg xmlns='http://www.w3.org/2000/svg' {size} viewBox='0 0 {WIDTH} {height}' {FONT}>",
-        f"<rect {size} fill='white'/>",
-        f"<text x='16' y='22' font-size='15' fill='{INK}'>twisted_p2pmqtt beside mosquitto, one core each</text>",
-        _text(16, 40, "times better; right of 1 ours is the better one; the mark is the target", "start"),
-    ]
+    parts = [text(16, 40, "times better; right of 1 ours is the better one; the mark is the target", "start")]
     for tick in ticks:
-        parts.append(_line(x(tick), TOP, height - BOTTOM, INK if tick == 1 else FAINT))
-        parts.append(_text(x(tick), height - BOTTOM + 18, f"{tick:g}", "middle"))
+        parts.append(upright(x(tick), TOP, height - BOTTOM, INK if tick == 1 else FAINT))
+        parts.append(text(x(tick), height - BOTTOM + 18, f"{tick:g}", "middle"))
     for index, bar in enumerate(bars):
         parts += _bar(bar, TOP + index * (BAR + GAP) + GAP / 2, x(1.0), x(bar.times), x(bar.target or 1.0))
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    return document(WIDTH, height, "twisted_p2pmqtt beside mosquitto, one core each", parts)
 
 
 def _bar(bar: Bar, y: float, one: float, end: float, target: float) -> list[str]:
     colour = BETTER if bar.times >= 1 else WORSE
     left, width = min(one, end), max(abs(end - one), 1)
     parts = [
-        _text(LABELS - 10, y + 12, bar.label, "end"),
+        text(LABELS - 10, y + 12, bar.label, "end"),
         f"<rect x='{left:.1f}' y='{y}' width='{width:.1f}' height='{BAR}' fill='{colour}'/>",
-        _text(max(one, end, target if bar.target else 0) + 5, y + 12, f"{bar.times:.2f}", "start"),
+        text(max(one, end, target if bar.target else 0) + 5, y + 12, f"{bar.times:.2f}", "start"),
     ]
     if bar.target:
-        parts.append(_line(target, y - 2, y + BAR + 2, INK, 2))
+        parts.append(upright(target, y - 2, y + BAR + 2, INK, 2))
     return parts
-
-
-def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f"<text x='{x:.1f}' y='{y:.1f}' text-anchor='{anchor}' fill='{INK}'>{escape(text)}</text>"
-
-
-def _line(x: float, top: float, bottom: float, colour: str, width: int = 1) -> str:
-    return f"<line x1='{x:.1f}' y1='{top}' x2='{x:.1f}' y2='{bottom}' stroke='{colour}' stroke-width='{width}'/>"
 
 
 def main() -> int:

@@ -4,7 +4,7 @@
 
 - `closed`: as many messages in flight as `window` allows, counted in deliveries outstanding over all clients, or over
   each pair (`paired`), or, where the targets are `offline`, in messages not acknowledged. No broker is driven into
-  dropping.
+  dropping. `connections` more stand idle beside, with one subscription each.
 - `rate`: `rate` messages a second whatever comes back; the payload carries the time of sending.
 - `connect`: many connections with one subscription each; how fast, and how much memory of the broker each costs.
 - `storm`: as `connect`, while a `rate` load is running; what becomes of that load.
@@ -118,6 +118,7 @@ class Load:
         self.publishers = [self._publisher(i) for i in range(spec.publishers)]
         self._fan = spec.subscribers if spec.fan else 1
         self._next = 0
+        self._holding = 0.0  # seconds until the extra subscriptions were made
         self._idle = 0.0  # seconds that a busy loop spent finding nothing to do
         self._progress = (0, time.monotonic())
 
@@ -161,7 +162,11 @@ class Load:
             yield Client(f"h{at:07d}", [f"other/{at + k:07d}/{wild}" for k in range(FILTERS_PER_HOLDER)])
 
     def _open(self) -> None:
+        begun = time.monotonic()
         open_all(self.loop, self._holders(), in_flight=4)
+        self._holding = time.monotonic() - begun
+        if self.spec.mode == "closed":
+            open_all(self.loop, self._crowd(self.spec.connections, "i"), self.spec.in_flight)
         open_all(self.loop, self.subscribers)
         if self.spec.offline:
             for subscriber in self.subscribers:
@@ -183,7 +188,7 @@ class Load:
                 self._fill()
             self.loop.poll(0.05)
             self._check_progress(now)
-        result = self._result(first or self._mark())
+        result = self._result(first or self._mark()) | {"holding_s": self._holding}
         for subscriber in self.subscribers:
             subscriber.pair = None
         self._drain()

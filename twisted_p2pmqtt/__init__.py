@@ -15,7 +15,15 @@ from twisted_p2pmqtt.core.info import SessionInfo
 from twisted_p2pmqtt.core.limits import Limits, P2POptions
 from twisted_p2pmqtt.core.local import SendResult
 from twisted_p2pmqtt.core.observers import Observer
-from twisted_p2pmqtt.core.p2p import BothP2PRouter, NoP2PRouter, P2PAddress, PrefixP2PRouter, SuffixP2PRouter
+from twisted_p2pmqtt.core.p2p import (
+    BothP2PRouter,
+    NoP2PRouter,
+    P2PAddress,
+    PrefixP2PRouter,
+    SuffixP2PRouter,
+    escape_client_id,
+    unescape_client_id,
+)
 from twisted_p2pmqtt.interfaces import (
     IBroker,
     IBrokerObserver,
@@ -65,5 +73,7 @@ __all__ = [
     "Success",
     "SuffixP2PRouter",
     "__version__",
+    "escape_client_id",
     "portal_login",
+    "unescape_client_id",
 ]

@@ -243,7 +243,8 @@ def import_websocket() -> Any:
     try:
         from twisted_p2pmqtt.net import websocket
     except ImportError as error:
-        text = f"WebSocket needs {error.name}, which is not installed: pip install 'twisted_p2pmqtt[websocket]'"
+        package = str(error.name).partition(".")[0]
+        text = f"WebSocket needs {package}, which is not installed: pip install 'twisted_p2pmqtt[websocket]'"
         raise ConfigError([text]) from error
     return websocket
 

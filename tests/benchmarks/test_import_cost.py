@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from benchmarks.startup import ROOT, import_cost
+from benchmarks.brokers import ROOT
+from benchmarks.startup import import_cost
 from tests.benchmarks.measuring import LIMIT, import_share, recorded_import_share
 
 ROUNDS = 4

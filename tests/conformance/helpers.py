@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from twisted_p2pmqtt.codec.decode import Packet
@@ -23,6 +24,7 @@ from twisted_p2pmqtt.codec.properties import Properties
 from twisted_p2pmqtt.core.broker import Broker
 from twisted_p2pmqtt.core.limits import Limits
 from twisted_p2pmqtt.net.protocol import MQTTFactory, open_login
+from twisted_p2pmqtt.store.memory import MemoryStore
 from twisted_p2pmqtt.testing import MemoryClient, make_broker, memory_factory
 
 V31, V311, V5 = 3, 4, 5
@@ -33,6 +35,45 @@ every_version = pytest.mark.parametrize("version", [V31, V311, V5])
 
 since_v311 = pytest.mark.parametrize("version", [V311, V5])
 """Runs a test in 3.1.1 and 5.0."""
+
+
+class SlowStore(MemoryStore):
+    """A durable store that keeps nothing, and has committed when the test says so."""
+
+    durable = True
+
+    def __init__(self) -> None:
+        self.pending = False
+        self._sequence = 0
+        self._commits: list[Deferred[None]] = []
+        for name in RECORDING:
+            setattr(self, name, self._note)
+
+    def _note(self, *what: object) -> None:
+        self.pending = True
+
+    def new_sequence(self) -> int:
+        """The next one."""
+        self._sequence += 1
+        return self._sequence
+
+    def commit(self) -> Any:
+        """Begin a commit."""
+        self.pending = False
+        self._commits.append(Deferred())
+        return self._commits[-1]
+
+    def finish(self) -> None:
+        """What was to be committed is."""
+        while self._commits:
+            self._commits.pop(0).callback(None)
+
+
+RECORDING = [
+    *("save_session", "drop_session", "save_subscription", "drop_subscription", "enqueue", "sent", "released"),
+    *("acknowledge", "receive", "forget", "retain", "unretain"),
+]
+"""The methods of ``IStore`` that note what happened."""
 
 
 class World:

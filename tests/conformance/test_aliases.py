@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.helpers import V5, World, ask, payloads
+from tests.conformance.helpers import V5, SlowStore, World, ask, payloads, subscribe_packet
 from twisted_p2pmqtt.codec.message import Message
-from twisted_p2pmqtt.codec.packets import Disconnect, Puback, Pubrec
+from twisted_p2pmqtt.codec.packets import Connect, Disconnect, Puback, Pubrec
 from twisted_p2pmqtt.testing import MemoryClient
 
 
@@ -224,6 +224,26 @@ def test_a_message_that_may_be_dropped_teaches_nothing() -> None:
         publisher.publish(topic, topic.encode())
     assert world.broker.stats.dropped_slow_reader > 0
     assert topics(client) == [each.decode() for each in payloads(client)]
+
+
+def test_a_message_that_waits_for_its_commit_teaches_nothing() -> None:
+    """QoS 2 leaves after the commit: what is published meanwhile at QoS 0 overtakes it."""
+    store = SlowStore()
+    world = World(store=store)
+    client = world.client("s", acknowledges=False)
+    client.send(Connect("s", properties={"session_expiry_interval": 60, "topic_alias_maximum": 5}))
+    client.send(subscribe_packet(1, "#"))
+    store.finish()
+    publisher = world.join("p")
+    publisher.send(aliased("a", 1, b"slow", 2, 1))
+    assert client.messages == []
+    publisher.publish("a", b"quick")
+    publisher.publish("a", b"quick too")
+    assert payloads(client) == [b"quick", b"quick too"]
+    store.finish()
+    assert payloads(client) == [b"quick", b"quick too", b"slow"]
+    assert topics(client) == ["a", "a", "a"]
+    assert aliases(client)[:2] == [("a", 1), ("", 1)]
 
 
 def test_aliases_are_not_for_3_1_1(world: World) -> None:

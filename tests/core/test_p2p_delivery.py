@@ -11,7 +11,7 @@ from twisted_p2pmqtt.codec.packets import Connack, Puback, Pubrec, SubscriptionR
 from twisted_p2pmqtt.codec.properties import Properties
 from twisted_p2pmqtt.core.broker import Broker
 from twisted_p2pmqtt.core.limits import Limits, P2POptions
-from twisted_p2pmqtt.core.p2p import make_router
+from twisted_p2pmqtt.core.p2p import P2PAddress, make_router
 from twisted_p2pmqtt.testing import MemoryClient, make_broker
 
 
@@ -98,6 +98,23 @@ def test_a_device_answers_on_the_topic_on_which_it_heard(clock: Clock) -> None:
     assert heard(sender) == [("p2p/dev/state", b"ok")]
     publish(sender, heard(sender)[0][0], b"thanks")
     assert heard(device)[-1] == ("p2p/a%2Fp%25p/state", b"thanks")
+
+
+def test_a_reply_topic_that_leads_elsewhere_is_not_given(clock: Clock) -> None:
+    """A router of the embedder's whose forms ``reply_topic`` does not know, and a name that would be too long."""
+
+    class Own:
+        def resolve(self, topic: str) -> P2PAddress | None:
+            return P2PAddress("dev", topic[3:]) if topic.startswith("to/") else None
+
+    for router, topic, sender_id in (
+        (Own(), "to/cmd", "app"),
+        (make_router("prefix"), "p2p/dev/" + "x" * 4080, "/" * 200),
+    ):
+        broker = make_broker(clock, router=router, p2p=P2POptions(deliver_topic="reply"))  # type: ignore[arg-type]
+        target, sender = client(broker, "dev"), client(broker, sender_id)
+        publish(sender, topic)
+        assert [heard_topic for heard_topic, _ in heard(target)] == [topic.removeprefix("p2p/dev/").removeprefix("to/")]
 
 
 def test_ids_that_need_escapes(broker: Broker) -> None:

@@ -216,8 +216,8 @@ def _options(pick: random.Random, packet: Any, data: bytes, version: int) -> Mut
 
 def _filter(pick: random.Random, packet: Any, data: bytes, version: int) -> Mutation:
     new = pick.choice(
-        (b"a\0", b"\xff", b"", b"a#", b"#/a", b"a+", b"$share", b"$share/", b"$share/g", b"$share/g/", b"$share//a")
-        + (b"$share/+/a", b"$share/g#/a", b"$share/g/a#", b"$SYS/#/x", b"$sharex/a")
+        b"a\0 \xff  a# #/a a+ $share $share/ $share/g $share/g/ $share//a".split(b" ")
+        + b"$share/+/a $share/g#/a $share/g/a# $SYS/#/x $sharex/a".split(b" ")
     )
     tail = b"\0" if isinstance(packet, Subscribe) else b""
     head = body_of(data)[:2] + (b"\0" if version == 5 else b"")

@@ -200,7 +200,7 @@ class Player:
                 for _ in range(2):
                     for connection in connections.values():
                         if connection.is_connected and not connection.is_closed and SILENT not in connection.heard:
-                            connection.settle(is_careful, False)
+                            connection.settle(False, False)
                 transcript.append({key: one.take_heard() for key, one in connections.items()})
             return transcript
         finally:
@@ -218,7 +218,9 @@ class Player:
         if step.kind == "open":
             client = sequence.clients[step.client]
             number = sum(key[0] == step.client for key in connections)
-            connection = Connection(self.port, client.version, client.answers)
+            # A broker answers in the version that the CONNECT asks for, which may be another than the client's.
+            level = step.data[8] if step.data[2:8] == b"\0\4MQTT" and len(step.data) > 8 else client.version
+            connection = Connection(self.port, 5 if level & 0x7F >= 5 else 4, client.answers)
             connections[step.client, number] = newest[step.client] = connection
         connection = newest[step.client]
         if step.kind == "close":

@@ -28,7 +28,8 @@ from twisted_p2pmqtt.codec.packets import (
 from twisted_p2pmqtt.codec.properties import Properties
 from twisted_p2pmqtt.codec.writer import encode
 
-TOPICS = ["a", "a/b", "a/b/c", "/a", "a/", "//", "\u00e9/\U0001f600", "a b", "$x/a"]
+TOPICS = ["a", "a/b", "a/b/c", "/a", "a/", "//", "\u00e9/\U0001f600", "a b"]
+RESERVED = "$x/a"
 FILTERS = [
     *("a", "a/b", "a/b/c", "/a", "a/", "//", "\u00e9/\U0001f600", "a b", "$x/a"),
     *("#", "+", "+/+", "a/#", "a/+", "+/b", "a/+/c", "/+", "/#", "+/+/#", "$x/#", "$x/+", "//#", "\u00e9/+"),
@@ -173,7 +174,7 @@ class Generator:
             properties = self._message_properties()
             if pick.random() < 0.3:
                 properties["will_delay_interval"] = 0
-        topic = pick.choice(TOPICS[:-1])
+        topic = pick.choice(TOPICS) if pick.random() < 0.97 else RESERVED
         return Will(topic, self._payload("will"), pick.randrange(3), pick.random() < 0.3, properties)
 
     def _payload(self, kind: str = "") -> bytes:
@@ -208,7 +209,7 @@ class Generator:
         qos = pick.randrange(3)
         retain = RETAIN if pick.random() < 0.25 else 0
         payload = b"" if pick.random() < (0.3 if retain else 0.05) else self._payload()
-        topic = pick.choice(TOPICS)
+        topic = pick.choice(TOPICS) if pick.random() < 0.98 else RESERVED
         properties = Properties()
         if client.version == 5:
             properties = self._message_properties()
@@ -225,8 +226,12 @@ class Generator:
         packet_id = self._next_id(client) if qos else 0
         message = Message(topic.encode(), payload, 0, qos, retain, 0, packet_id, properties)
         text = f"PUBLISH {topic!r} {payload!r} qos {qos} retain {retain} id {packet_id} {properties}"
-        if self._add(index, "send", message, text):
-            if qos == 2:
+        if self._add(index, "send", message, text) and qos == 2:
+            # Mostly with its PUBREL at once: a broker may pass the message on at either.
+            if pick.random() < 0.9:
+                self.steps[-1].data += encode(Pubrel(packet_id), client.version)
+                self.steps[-1].text += ", and PUBREL"
+            else:
                 client.unreleased.append(packet_id)
 
     def _publish_again(self, index: int) -> None:

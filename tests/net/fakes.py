@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from twisted.internet import tcp
+from twisted.internet.address import IPv4Address
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -80,6 +81,12 @@ class Plain(tcp.Connection):
         socket: Any = self.fake
         super().__init__(socket, protocol or Protocol(), self.clock)  # type: ignore[arg-type]
         self.connected = 1
+
+    def getPeer(self) -> Any:
+        return IPv4Address("TCP", "192.0.2.1", 1)
+
+    def getHost(self) -> Any:
+        return IPv4Address("TCP", "192.0.2.2", 1883)
 
     @property
     def buffered(self) -> int:

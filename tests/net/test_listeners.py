@@ -1,4 +1,4 @@
-"""Listeners from settings to sockets: what a port serves, what is wrong told before one opens, PROXY headers, the stop."""
+"""Listeners from settings to sockets: what a port serves, what is told before one opens, PROXY headers, the stop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import socket
 import ssl
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
@@ -17,6 +17,7 @@ from twisted.internet.threads import deferToThread
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
+import twisted_p2pmqtt.net
 from tests.net.certificates import Pki
 from tests.net.sockets import SocketClient, connected
 from twisted_p2pmqtt import Limits, MQTTService
@@ -26,7 +27,6 @@ from twisted_p2pmqtt.config import ConfigError, ListenerSettings, Settings, Stor
 from twisted_p2pmqtt.service import tls_contexts
 from twisted_p2pmqtt.tap import Options
 
-async_test: Any = pytest_twisted.ensureDeferred
 ANY_PORT = "tcp:0:interface=127.0.0.1"
 MEMORY = StoreSettings("memory")
 
@@ -79,21 +79,19 @@ def test_a_check_reads_the_files(pki: Pki, tmp_path: Path, capsys: pytest.Captur
     file = tmp_path / "p2pmqtt.toml"
     file.write_text(f"[[listener]]\n[listener.tls]\ncertificate='{pki.key}'\nprivate_key='{pki.key}'\n")
     with pytest.raises(SystemExit) as caught:
-        Options().parseOptions(["--config", str(file), "--check"])
+        cast(Any, Options)().parseOptions(["--config", str(file), "--check"])
     assert caught.value.code == 1
     assert f"listener.0.tls.certificate: {pki.key!r} holds no certificate in PEM form" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("module", ["wsproto", "h11"])
-def test_websocket_without_its_extra(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith("twisted_p2pmqtt.net.websocket")]:
-        monkeypatch.delitem(sys.modules, name)
-    import twisted_p2pmqtt.net
-
+def test_websocket_without_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(sys.modules):
+        if name.startswith(("twisted_p2pmqtt.net.websocket", "wsproto.")):
+            monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr(twisted_p2pmqtt.net, "websocket", raising=False)
-    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setitem(sys.modules, "wsproto", None)
     (problem,) = problems(settings(ListenerSettings(ANY_PORT, "websocket")))
-    assert problem == f"WebSocket needs {module}, which is not installed: pip install 'twisted_p2pmqtt[websocket]'"
+    assert problem == "WebSocket needs wsproto, which is not installed: pip install 'twisted_p2pmqtt[websocket]'"
     with pytest.raises(ConfigError):
         MQTTService(reactor=Clock()).websocket_resource()
 
@@ -113,7 +111,7 @@ def test_listeners_without_tls_need_no_context() -> None:
 # What is served
 
 
-@async_test
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
 async def test_one_broker_on_every_kind_of_listener(pki: Pki, tmp_path: Path) -> None:
     tls = TLSSettings(pki.certificate, pki.key)
     started = Started(
@@ -146,7 +144,7 @@ async def test_one_broker_on_every_kind_of_listener(pki: Pki, tmp_path: Path) ->
     await secure.until(lambda: secure.is_lost)
 
 
-@async_test
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
 async def test_the_name_in_a_certificate_is_the_user(pki: Pki) -> None:
     tls = TLSSettings(pki.certificate, pki.key, pki.ca, "required", "cn")
     started = Started(ListenerSettings(ANY_PORT, tls=tls))
@@ -178,7 +176,7 @@ def proxied(port: int, host: str, context: ssl.SSLContext | None = None) -> tupl
             return wire.recv(4), host
 
 
-@async_test
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
 @pytest.mark.parametrize("is_tls", [False, True])
 async def test_behind_a_proxy_the_clients_address_counts(pki: Pki, is_tls: bool) -> None:
     started = Started(
@@ -212,13 +210,13 @@ async def test_behind_a_proxy_the_clients_address_counts(pki: Pki, is_tls: bool)
 # The stop, and sites
 
 
-@async_test
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
 async def test_clients_of_a_site_end_with_the_service() -> None:
     service = MQTTService(reactor=reactor)
     service.startService()
     root = Resource()
     root.putChild(b"mqtt", service.websocket_resource(allow_anonymous=True))
-    port: Any = reactor.listenTCP(0, Site(root), interface="127.0.0.1")  # type: ignore[attr-defined]
+    port: Any = reactor.listenTCP(0, Site(root), interface="127.0.0.1")  # type: ignore[arg-type]
     endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
     client = await connected(reactor, endpoint, "websocket", None, "c")
     await client.subscribe("a")
@@ -227,16 +225,16 @@ async def test_clients_of_a_site_end_with_the_service() -> None:
     await service.stopService()
     await client.until(lambda: client.is_lost)
     await port.stopListening()
-    await deferLater(reactor, 0, lambda: None)  # type: ignore[arg-type]
+    await deferLater(reactor, 0, lambda: None)
 
 
-@async_test
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
 async def test_a_sites_clients_log_in_unless_told() -> None:
     service = MQTTService(reactor=reactor)
     service.startService()
     root = Resource()
     root.putChild(b"mqtt", service.websocket_resource())
-    port: Any = reactor.listenTCP(0, Site(root), interface="127.0.0.1")  # type: ignore[attr-defined]
+    port: Any = reactor.listenTCP(0, Site(root), interface="127.0.0.1")  # type: ignore[arg-type]
     endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
     with pytest.raises(AssertionError):
         await connected(reactor, endpoint, "websocket", None, "c")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import pytest
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.task import Clock
 
+from tests.net.fakes import Plain
 from twisted_p2pmqtt import Limits
 from twisted_p2pmqtt.codec.packets import Connect, Pingreq
 from twisted_p2pmqtt.codec.writer import encode
@@ -289,6 +291,20 @@ def test_an_error_closes_and_forgets() -> None:
     peer.send(b"\0\0")
     assert (peer.is_closed, peer.received, made.connections) == (True, b"", set())
     assert made.broker.stats.connections_open == 0
+
+
+def test_unix_sockets_know_no_delay() -> None:
+    class Unix(Plain):
+        def getHost(self) -> UNIXAddress:
+            return UNIXAddress("/run/mqtt.sock")
+
+        def setTcpNoDelay(self, enabled: bool) -> None:
+            raise OSError(errno.EOPNOTSUPP, "of Unix sockets")
+
+    made = factory()
+    for transport in (Plain(), Unix()):
+        made.buildProtocol(None).makeConnection(transport)
+    assert len(made.connections) == 2
 
 
 def test_peer_and_certificate() -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import x25519
 from OpenSSL import SSL
-from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 
 from tests.net.certificates import Pki, make, subject
@@ -103,7 +102,6 @@ def test_alpn(server: Server, pki: Pki, offered: tuple[str, ...], chosen: Any) -
 
 
 def test_renegotiation_is_refused(server: Server, trusting: ssl.SSLContext) -> None:
-    assert server.factory._creatorCallable is not None
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_max_proto_version(SSL.TLS1_2_VERSION)
     peer = SSL.Connection(context, None)
@@ -369,9 +367,6 @@ def test_a_lost_wire(server: Server, trusting: ssl.SSLContext) -> None:
 class Buffered(Plain):
     """Twisted's TCP transport below TLS, with a peer that reads when it is told to."""
 
-    def getPeer(self) -> Any:
-        return IPv4Address("TCP", "192.0.2.1", 1)
-
     def value(self) -> bytes:
         return bytes(self.fake.sent)
 
@@ -386,7 +381,6 @@ def slow_reader(pki: Pki, limits: Limits) -> tuple[Server, Any, Any]:
     wire.fake.room = 1 << 30
     client = server.client(client_context(pki.ca), transport=wire)
     wire.protocol = client.server
-    wire.setTcpNoDelay = lambda enabled: None
     take = client.take
 
     def take_now() -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IPushProducer, ITransport
 from zope.interface.verify import verifyObject
@@ -364,7 +363,6 @@ def test_a_real_transport_takes_it_in_order() -> None:
     factory = served(Limits(max_qos0_pending_bytes=1 << 20))
     protocol = factory.buildProtocol(None)
     wire: Any = Plain(protocol)
-    wire.getPeer = lambda: IPv4Address("TCP", "192.0.2.1", 1)
     protocol.makeConnection(wire)
     broker = factory.mqtt_factory.broker
     subscribe = encode(Subscribe(1, [SubscriptionRequest("a", 0)]), 4)

@@ -5,7 +5,6 @@ faults.
 from __future__ import annotations
 
 import copy
-import os
 import shutil
 import sqlite3
 import tempfile
@@ -19,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from zope.interface.verify import verifyObject
 
+from tests.store.conftest import MEMORY
 from tests.store.lives import fired
 from twisted_p2pmqtt.codec.message import Message
 from twisted_p2pmqtt.codec.packets import Will
@@ -112,7 +112,6 @@ def subscription_values(record: SubscriptionRecord) -> tuple[Any, ...]:
     return record.qos, record.no_local, record.retain_as_published, record.identifier
 
 
-MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # a thousand small databases need no disk
 CLIENTS = ("a", "\u00fc/\U0001f600", "x" * 250)
 clients = st.sampled_from(CLIENTS)
 filters = st.sampled_from(["t", "t/#", "$share/g/t", "+"])

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
+from tests.store.conftest import MEMORY
 from tests.store.lives import Life
 from tests.store.test_opening import contents, populated
 from twisted_p2pmqtt.core.records import StoreError
@@ -21,17 +24,21 @@ FLIPPED = 50
 
 
 @pytest.fixture(scope="module", params=["stopped", "killed", "checkpointed"])
-def original(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+def original(request: pytest.FixtureRequest) -> Iterator[tuple[Path, Any]]:
     """A store, all of it in the database, most of it in the log, or some in either; and its contents."""
-    directory: Path = tmp_path_factory.mktemp("original")
+    with TemporaryDirectory(prefix="p2pmqtt-test-", dir=MEMORY) as name:
+        yield make_original(Path(name), request.param)
+
+
+def make_original(directory: Path, kind: str) -> tuple[Path, Any]:
     life = populated(directory / "store.db", sessions=10, messages=100)
-    if request.param == "checkpointed":
+    if kind == "checkpointed":
         life.database.execute("PRAGMA wal_checkpoint").fetchall()
         for number in range(40):
             life.broker.publish("all", b"later %d" % number, 1)
             life.broker.flush()
     before = contents(life)
-    if request.param == "stopped":
+    if kind == "stopped":
         life.stop()
         return directory / "store.db", before
     return life.left_behind(), before
@@ -69,7 +76,7 @@ def mix(files: list[Path], choose: random.Random) -> None:
     file.write_bytes(data)
 
 
-@pytest.mark.parametrize("seed", range(100))
+@pytest.mark.parametrize("seed", range(35))
 def test_never_a_part(original: tuple[Path, Any], tmp_path: Path, seed: int) -> None:
     source, before = original
     choose = random.Random(seed)
@@ -79,11 +86,13 @@ def test_never_a_part(original: tuple[Path, Any], tmp_path: Path, seed: int) -> 
         files.sort(key=lambda file: file.name.endswith("-mark"))
     damage(files, choose)
     path = tmp_path / "store.db"
+    refusal = ""
     try:
         life = Life(path)
     except StoreError as error:
-        assert len(str(error).splitlines()) == 1
-    else:
+        refusal = str(error)
+    assert len(refusal.splitlines()) < 2
+    if not refusal:
         assert contents(life) == before
         life.store._database.abandon()
     recovered = contents(Life(path, recover=True))

@@ -146,7 +146,7 @@ def test_5_0_is_refused_and_goes_on(life: Life, alarms: list[str]) -> None:
 def test_3_x_is_not_answered_and_not_read_until_it_can_be_stored(life: Life, version: int, qos: int) -> None:
     publisher = life.client("pub", version)
     publisher.connect()
-    answer = Puback if qos == 1 else Pubrec
+    answer: type[Puback] | type[Pubrec] = Puback if qos == 1 else Pubrec
     fill(life)
     publisher.send(Message(b"a", BIG, 0, qos, packet_id=1))
     publisher.send(Message(b"a", b"behind", 0, qos, packet_id=2))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
+from twisted_p2pmqtt.codec.errors import MQTTError
 from twisted_p2pmqtt.codec.message import Message, encode_head
 from twisted_p2pmqtt.codec.properties import Properties
 from twisted_p2pmqtt.core.delivery import (
@@ -84,9 +85,13 @@ class P2PDelivery:
     def _delivered_topic(self, route: Route, publisher: Publisher) -> bytes:
         if self.options.deliver_topic == "original":
             return route.topic
-        # An address may be of a class of the embedder's.
+        # An address may be of a class of the embedder's, and may know no way back: an answer is never broadcast.
         topic = self._broker.guard.call(cast(P2PAddress, route.address).reply_topic, publisher.client_id)
-        return topic.encode() if isinstance(topic, str) else route.target_topic
+        try:
+            reply: bytes = topic.encode()
+            return reply if self._broker.routes[reply].target == publisher.client_id else route.target_topic
+        except (AttributeError, UnicodeError, MQTTError):
+            return route.target_topic
 
     def send(
         self,

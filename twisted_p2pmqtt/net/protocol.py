@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.cred.error import UnauthorizedLogin
+from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -46,8 +47,7 @@ class MQTTProtocol(Protocol):
     def connectionMade(self) -> None:
         """Start the connection; one over the factory's limits is turned away at once."""
         transport: Any = self.transport
-        if ITCPTransport.providedBy(transport):
-            transport.setTcpNoDelay(True)
+        send_at_once(transport)
         broker = self.factory.broker
         limits = broker.limits
         self.stall_timeout = limits.write_stall_timeout
@@ -164,6 +164,12 @@ def peer_text(transport: Any) -> str:
     """``host:port`` of the transport's peer, or the address's own text."""
     peer = transport.getPeer()
     return f"{peer.host}:{peer.port}" if hasattr(peer, "host") else str(peer)
+
+
+def send_at_once(transport: Any) -> None:
+    """Let small packets leave when they are written.  Unix sockets know no such thing, though they claim to be TCP."""
+    if ITCPTransport.providedBy(transport) and not isinstance(transport.getHost(), UNIXAddress):
+        transport.setTcpNoDelay(True)
 
 
 def peer_certificate(transport: Any) -> Any:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IConsumer, IPushProducer, ITCPTransport, ITransport
+from twisted.internet.interfaces import IConsumer, IPushProducer, ITransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
@@ -31,7 +31,7 @@ from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opc
 from zope.interface import implementer
 
 from twisted_p2pmqtt.net.outbox import CLOSE_TIMEOUT
-from twisted_p2pmqtt.net.protocol import peer_certificate
+from twisted_p2pmqtt.net.protocol import peer_certificate, send_at_once
 from twisted_p2pmqtt.net.websocket_handshake import (
     MAX_HEAD,
     Refused,
@@ -321,8 +321,7 @@ class WebSocketProtocol(Protocol):
     def connectionMade(self) -> None:
         """Count the connection, and let its time run."""
         transport: Any = self.transport
-        if ITCPTransport.providedBy(transport):
-            transport.setTcpNoDelay(True)
+        send_at_once(transport)
         self._head = bytearray()
         self._carrier = carry(transport, self.factory.mqtt_factory)
 

@@ -38,11 +38,16 @@ CHECK_TIMEOUT = 10.0
 CHECK_STEPS = 100_000
 """Of SQLite's virtual machine, between two looks at the clock."""
 
+PAGE = 4096
+
 CHECKPOINT_PAGES = 4000
 """Pages in the log at which it is written back, 16 MiB; a queue's rows are mostly gone again by then."""
 
 MAX_REASON = 150
 """Characters of what is wrong that are told; SQLite may quote what it read."""
+
+READING_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What a damaged file may raise: the module sqlite3 decodes what SQLite says of it."""
 
 _MAGIC = b"SQLite format 3\0"
 _log = Logger()
@@ -77,7 +82,7 @@ class Database:
             if self._is_new():
                 self._create()
             self._connect()
-        except (sqlite3.Error, UnicodeDecodeError) as error:  # sqlite3 decodes what SQLite says of a damaged schema
+        except READING_ERRORS as error:
             self.abandon()
             raise self._explained(error) from error
         except OSError as error:
@@ -126,19 +131,7 @@ class Database:
         for name in (made, made + "-journal"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name)
-        os.close(os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        os.chmod(made, 0o600)  # whatever the umask
-        connection = sqlite3.connect(made, isolation_level=None)
-        try:
-            steps = schema_steps()
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.executescript(
-                f"BEGIN; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={len(steps)};"
-                + "".join(steps)
-                + "COMMIT;"
-            )
-        finally:
-            connection.close()
+        make_database(made)
         os.rename(made, self.path)
 
     def _connect(self) -> None:
@@ -184,7 +177,7 @@ class Database:
                 raise StoreError(f"store {self.path}: cannot be brought to version {number}: {error}") from error
 
     def _check(self, connection: sqlite3.Connection) -> None:
-        if _schema(connection) != _schema(_pattern()):
+        if schema_of(connection) != schema_of(pattern()):
             raise self.damaged("its tables are not those of a store")
         deadline = monotonic() + CHECK_TIMEOUT
         connection.set_progress_handler(lambda: int(monotonic() > deadline), CHECK_STEPS)
@@ -229,7 +222,7 @@ class Database:
         self._holders = Holders()
         try:
             yield from read_everything(self.connection, self._holders)
-        except (sqlite3.Error, UnicodeDecodeError, Damaged) as error:
+        except (*READING_ERRORS, Damaged) as error:
             raise self.damaged(f"it is damaged ({error})") from error
 
     def next_key(self) -> int:
@@ -299,12 +292,31 @@ class Database:
         self._mark.close()
 
 
-def _pattern() -> sqlite3.Connection:
+def make_database(path: str) -> None:
+    """A new store without anything in it, for its owner's eyes only."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    os.chmod(path, 0o600)  # whatever the umask
+    steps = schema_steps()
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.execute(f"PRAGMA page_size={PAGE}")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.executescript(
+            f"BEGIN; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={len(steps)};"
+            + "".join(steps)
+            + "COMMIT;"
+        )
+    finally:
+        connection.close()
+
+
+def pattern() -> sqlite3.Connection:
     """A database with the tables as they should be."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     connection.executescript("".join(schema_steps()))
     return connection
 
 
-def _schema(connection: sqlite3.Connection) -> list[Any]:
+def schema_of(connection: sqlite3.Connection) -> list[Any]:
+    """What it says its tables are."""
     return connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name").fetchall()

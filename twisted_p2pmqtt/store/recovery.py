@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -16,7 +17,15 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from twisted_p2pmqtt.store.database import Database, StoreDamaged
+from twisted_p2pmqtt.store.database import (
+    PAGE,
+    READING_ERRORS,
+    Database,
+    StoreDamaged,
+    make_database,
+    pattern,
+    schema_of,
+)
 from twisted_p2pmqtt.store.rows import (
     DELIVERY,
     MESSAGE,
@@ -111,9 +120,52 @@ def set_aside(path: str) -> str:
 def salvage(path: str) -> tuple[dict[Table, dict[Any, Row]], int]:
     """The sound rows of every table by key, and the number of places and rows that are not."""
     found: dict[Table, dict[Any, Row]] = {table: {} for table in TABLES}
-    unreadable = 0
     if not os.path.exists(path):
-        return found, unreadable
+        return found, 0
+    if has_schema(path):
+        return found, _salvage(path, found)
+    mended = path + "-mended"
+    try:
+        mend_first_page(path, mended)
+        return found, 1 + _salvage(mended, found)
+    finally:
+        for rest in ("", "-wal", "-shm", "-journal"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(mended + rest)
+
+
+def has_schema(path: str) -> bool:
+    """Does the file have the tables that we know?"""
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        return schema_of(connection) == schema_of(pattern())
+    except READING_ERRORS:
+        return False
+    finally:
+        connection.close()
+
+
+def mend_first_page(path: str, mended: str) -> None:
+    """A copy of the file whose first page, the header and the tables' names, is a new store's.
+
+    Tables begin where they do in every store that was made with this version.
+    """
+    make_database(mended)
+    with open(mended, "rb") as file:
+        first = bytearray(file.read(PAGE))
+    for rest in ("", "-wal"):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(path + rest, mended + rest)
+    first[18:20] = b"\2\2"  # there may be a log
+    first[28:32] = (os.path.getsize(mended) // PAGE).to_bytes(4, "big")
+    first[32:40] = bytes(8)  # no list of free pages
+    with open(mended, "r+b") as file:
+        file.write(first)
+
+
+def _salvage(path: str, found: dict[Table, dict[Any, Row]]) -> int:
+    unreadable = 0
     connection = sqlite3.connect(path, isolation_level=None)
     deadline = monotonic() + TIMEOUT
     connection.set_progress_handler(lambda: int(monotonic() > deadline), 100_000)
@@ -124,7 +176,7 @@ def salvage(path: str) -> tuple[dict[Table, dict[Any, Row]], int]:
             unreadable += _salvage_table(connection, table, found[table])
     finally:
         connection.close()
-    return found, unreadable
+    return unreadable
 
 
 def _salvage_table(connection: sqlite3.Connection, table: Table, found: dict[Any, Row]) -> int:
@@ -162,7 +214,7 @@ def _rows(connection: sqlite3.Connection, table: Table) -> Iterator[Row | None]:
                     position = row[0]
                 yield row
             return
-        except sqlite3.DatabaseError:  # noqa: PERF203  # each damaged page is stepped over by itself
+        except READING_ERRORS:  # noqa: PERF203  # each damaged page is stepped over by itself
             yield None
             position = _behind(connection, select, position)
 
@@ -170,7 +222,7 @@ def _rows(connection: sqlite3.Connection, table: Table) -> Iterator[Row | None]:
 def _until_damaged(connection: sqlite3.Connection, select: str) -> Iterator[Row | None]:
     try:
         yield from connection.execute(select)
-    except sqlite3.DatabaseError:
+    except READING_ERRORS:
         yield None
 
 
@@ -193,8 +245,8 @@ def _behind(connection: sqlite3.Connection, select: str, position: int) -> int |
 
 def _is_readable(connection: sqlite3.Connection, select: str, position: int) -> bool:
     try:
-        connection.execute(select + " LIMIT 1", (position,)).fetchone()
-    except sqlite3.DatabaseError:
+        connection.execute(select + " LIMIT 1", (position,)).fetchall()
+    except READING_ERRORS:
         return False
     return True
 
