@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.check_load import compare
+from benchmarks.page import read, rows_block
 from benchmarks.probes import NotAvailable
 from benchmarks.rows import Row, all_rows
 from benchmarks.runner import Line, Plan, RowFailed, measure
@@ -24,6 +25,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--time", type=float, metavar="S", help="seconds measured in each run (3)")
     parser.add_argument("--quick", action="store_true", help="one run of one second, a tenth of the connections")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write one line of JSON per figure and broker")
+    parser.add_argument(
+        "--markdown", nargs="+", type=Path, metavar="FILE", help="measure nothing: print what --json wrote"
+    )
     parser.add_argument("--check-load", action="store_true", help="our load generator beside mqload, on mosquitto")
     parser.add_argument("--mqload", type=Path, metavar="PATH", help="mqload's C source, for --check-load")
     options = parser.parse_args()
@@ -95,6 +99,9 @@ def run_rows(rows: list[Row], plan: Plan, json_file: Path | None) -> int:
 
 def main() -> int:
     options = arguments()
+    if options.markdown:
+        print(rows_block(read(options.markdown)))
+        return 0
     runs, seconds = (1, 1.0) if options.quick else (3, 3.0)
     plan = Plan(options.runs or runs, options.time or seconds, quick=options.quick)
     if options.list:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import platform
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+
+import twisted
 
 from benchmarks.brokers import LOAD_CORE, ROOT, BrokerSpec, child_conditions, running, version
 from benchmarks.load import LoadSpec, Result
@@ -82,6 +85,8 @@ class Line:
             "target_against": self.target.against,
             "ratio": self.ratio,
             "ratio_to": self.other,
+            "python": platform.python_version(),
+            "twisted": twisted.__version__,
         }
         lines = [common | ours | self._load_of(self.subject)]
         if self.other is not None:

@@ -97,7 +97,8 @@ def test_credentials_provide_what_they_have() -> None:
     assert IAnonymous.providedBy(nobody)
     assert not IUsernamePassword.providedBy(nobody)
     verifyObject(IUsernamePassword, named)
-    answers = [each.checkPassword(word) for each, word in cast(Any, ((named, b"secret"), (named, b"No"), (nobody, b"")))]
+    tried = ((named, b"secret"), (named, b"No"), (nobody, b""))
+    answers = [each.checkPassword(word) for each, word in cast(Any, tried)]
     assert tuple(answers) == (
         True,
         False,

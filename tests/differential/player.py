@@ -143,13 +143,16 @@ class Connection:
             self.send(PINGREQ)
             self.sent_since_ping = False
             deadline = time.monotonic() + (PATIENCE if is_doubtful else DEADLINE)
-            while self.pongs < wanted and not self.is_closed and (left := deadline - time.monotonic()) > 0:
+            while (left := deadline - time.monotonic()) > 0 and self._is_silent(wanted):
                 self.read(left)
-            if self.pongs < wanted and not self.is_closed:
+            if self._is_silent(wanted):
                 self.heard.append(SILENT)
                 return
             if not self.sent_since_ping:
                 return
+
+    def _is_silent(self, wanted: int) -> bool:
+        return self.pongs < wanted and not self.is_closed
 
     def acknowledge(self, how: str) -> None:
         """Acknowledge what has waited for it: the first, all, or all with a reason code that refuses."""
