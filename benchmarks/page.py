@@ -40,8 +40,9 @@ def rows_block(entries: Sequence[Entry]) -> str:
     figures = [entry for entry in entries if "target" in entry]
     others = {(entry["row"], entry["unit"], entry["broker"]): entry for entry in entries if "target" not in entry}
     passed = [entry["pass"] for entry in figures]
+    counts = passed.count(True), passed.count(False), passed.count(None)
     lines = [
-        f"{passed.count(True)} targets met, {passed.count(False)} missed, {passed.count(None)} figures without a target.",
+        "{} targets met, {} missed, {} figures without a target.".format(*counts),
         f"Measured with {_versions(entries)}.",
         "",
     ]
@@ -69,7 +70,7 @@ def _brokers(entries: Sequence[Entry]) -> list[tuple[str, str]]:
 def _wanted(entry: Entry) -> str:
     if entry["target"] is None:
         return ""
-    return f"{'>=' if entry['higher'] else '<='} {entry['target']:g}{'' if entry['target_against'] else ' ours'}"
+    return f"{'' if entry['target_against'] else 'ours '}{'>=' if entry['higher'] else '<='} {entry['target']:g}"
 
 
 def _in_words(entry: Entry) -> str:

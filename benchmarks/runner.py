@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable
 
 import twisted
-
 from benchmarks.brokers import LOAD_CORE, ROOT, BrokerSpec, child_conditions, running, version
 from benchmarks.load import LoadSpec, Result
 from benchmarks.probes import NotAvailable

@@ -169,7 +169,8 @@ class MQTTService(MultiService):
         except StoreError as error:
             self._ticker.stop()
             _log.critical("{reason}", reason=str(error))
-            print(error, file=sys.stderr)
+            # twistd logs what is written to sys.stderr; whoever started it by hand is to see this.
+            print(error, file=sys.__stderr__)
             raise SystemExit(1) from None
 
     def _bind(self) -> None:

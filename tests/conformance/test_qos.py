@@ -167,8 +167,10 @@ def test_ids_go_round_and_those_in_use_are_left_out() -> None:
     world = World(max_inflight=65535)
     client = silent(world, V5, receive_maximum=65535)
     publisher = world.join("p")
-    publisher.send(*(message("t", b"", 1, 1) for _ in range(3)))
-    kept = [each.packet_id for each in client.receive() if isinstance(each, Message)]
+    publisher.send(*(message("t", b"", 1, 1) for _ in range(9)))
+    first = [each.packet_id for each in client.receive() if isinstance(each, Message)]
+    kept = [first[0], *first[4:7]]
+    client.send(*(Puback(each) for each in first if each not in kept))
     for _ in range(70):
         publisher.send(*(message("t", b"", 1, 1) for _ in range(1000)))
         got = [each.packet_id for each in client.receive() if isinstance(each, Message)]

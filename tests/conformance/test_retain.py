@@ -124,6 +124,24 @@ def test_retain_as_published(world: World, as_published: bool, retain: bool, qos
     assert [each.retain for each in client.messages] == [int(retain and as_published)]
 
 
+@pytest.mark.spec("MQTT-3.3.1-12", "MQTT-3.3.1-13")
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_retain_as_published_is_a_matter_of_its_own(world: World, qos: int) -> None:
+    """Neither an identifier nor No Local nor a group brings it; of overlapping subscriptions one is enough."""
+    wanted = {
+        "identifier": [ask("t")],
+        "no local": [ask("t", no_local=True)],
+        "group": [ask("$share/g/t")],
+        "two": [ask("t"), ask("+", retain_as_published=True)],
+    }
+    clients = {name: world.join(name) for name in wanted}
+    for name, requests in wanted.items():
+        clients[name].subscribe(*requests, identifier=7 if name == "identifier" else 0)
+    world.join("p").publish("t", b"x", qos, retain=True)
+    retain = {name: [each.retain for each in client.messages] for name, client in clients.items()}
+    assert retain == {"identifier": [0], "no local": [0], "group": [0], "two": [1]}
+
+
 @pytest.mark.spec("MQTT-3.3.1-9", "MQTT-3.3.1-10", "MQTT-3.3.1-11", "MQTT-3.8.4-4")
 @pytest.mark.parametrize(("handling", "first", "again"), [(0, 1, 1), (1, 1, 0), (2, 0, 0)])
 @pytest.mark.parametrize("topic_filter", ["t", "+", "#"])

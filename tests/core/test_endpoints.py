@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 
 from tests.core.support import (
     Avatar,
+    SlowStore,
     client,
     guarded_factory,
     heard,
@@ -27,6 +28,7 @@ from twisted_p2pmqtt.codec.properties import Properties
 from twisted_p2pmqtt.core.broker import Broker
 from twisted_p2pmqtt.core.limits import P2POptions
 from twisted_p2pmqtt.core.p2p import make_router
+from twisted_p2pmqtt.core.records import SessionRecord
 from twisted_p2pmqtt.testing import MemoryClient, make_broker
 
 
@@ -63,7 +65,6 @@ def test_a_handler_gets_what_clients_send(broker: Broker, version: int, qos: int
 
 @pytest.mark.parametrize("qos", [0, 1, 2])
 @pytest.mark.parametrize("how", ["at once", "later", "coroutine"])
-@pytest.mark.spec("MQTT-4.10.0-1")
 def test_the_answer_goes_to_the_response_topic(clock: Clock, broker: Broker, how: str, qos: int) -> None:
     async def reply(request: Message) -> bytes:
         answer: bytes = await later(clock, 1, request.payload.upper())
@@ -306,6 +307,20 @@ def test_an_id_is_served_once(broker: Broker) -> None:
     second = broker.register_endpoint("service", lambda request: None)
     endpoint.unregister()  # not its own any more
     assert broker.endpoints == {"service": second}
+
+
+def test_an_id_that_was_a_clients_before_the_restart_is_the_processs_now(clock: Clock) -> None:
+    class Remembering(SlowStore):
+        def restore_now(self, receive: Callable[[list[Any]], None]) -> None:
+            receive([SessionRecord(name, 3600, None, None) for name in ("service", "other")])
+
+    broker = make_broker(clock, store=Remembering())
+    got: list[bytes] = []
+    broker.register_endpoint("service", lambda request: got.append(request.payload))
+    broker.restore_now()
+    assert list(broker.sessions) == ["other"]
+    broker.publish("p2p/service/t", b"x")
+    assert got == [b"x"]
 
 
 @pytest.mark.parametrize("version", [3, 4, 5])

@@ -66,7 +66,7 @@ def scene(options: P2POptions) -> tuple[MQTTFactory, dict[str, MemoryClient]]:
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 @pytest.mark.parametrize("hide", [False, True], ids=["open", "hide_presence"])
-@pytest.mark.spec("MQTT-3.3.4-1", "MQTT-3.3.5-2", "MQTT3-3.3.5-2", "MQTT-4.3.2-4", "MQTT3-4.3.2-2")
+@pytest.mark.spec("MQTT-3.3.4-1", "MQTT3-3.3.5-2", "MQTT-4.3.2-4", "MQTT3-4.3.2-2")
 def test_table_of_section_4(row: Row, version: int, qos: int, hide: bool) -> None:
     factory, targets = scene(P2POptions(hide_presence=hide))
     stats = factory.broker.stats

@@ -181,7 +181,7 @@ class Privacy(RuleBasedStateMachine):
 
 
 Privacy.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
-TestPrivacy = pytest.mark.spec("MQTT-3.3.5-1")(Privacy.TestCase)
+TestPrivacy = Privacy.TestCase
 
 
 @pytest.mark.parametrize("mode", ["prefix", "suffix", "both"])

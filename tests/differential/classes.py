@@ -1,104 +1,306 @@
-"""The known classes of differences, each with what decides it.  The first that matches a difference names it."""
+"""The known classes of differences from mosquitto, each with the sentence that decides it.
+
+Two kinds.  A ``Shade`` is a difference behind which both brokers are in the same state: it takes itself out of the two
+views of one connection, and what is left is compared on.  A ``Parting`` is one behind which they are not: one broker
+has refused what the other took, or holds another session; the rest of the sequence says nothing any more.
+
+docs/differences.md is written from this module: ``python -m tests.differential --page``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from tests.differential.comparison import Difference, Publish, View
+from twisted_p2pmqtt.codec.message import Message
+from twisted_p2pmqtt.codec.packets import Connect, Disconnect, Subscribe, Unsubscribe
 
 
-class Known(NamedTuple):
-    """One class.  ``goes_on``: are both brokers in the same state behind it, so that the rest can be compared?"""
+class Shade(NamedTuple):
+    """``soften`` changes the views where the class applies."""
 
     name: str
-    what: str
-    decides: str
+    soften: Callable[[Difference], None]
+
+
+class Parting(NamedTuple):
+    """``matches`` is asked for the difference of the connection that took the step, or else for any of the step."""
+
+    name: str
     matches: Callable[[Difference], bool]
-    goes_on: bool = False
 
 
-def _refused(view: View) -> bool:
-    return view.is_closed
+# --- shades ----------------------------------------------------------------------------------------------------------
 
 
-def _both_refuse(difference: Difference) -> bool:
+def _is_refusal(event: tuple[Any, ...]) -> bool:
+    return event[0] == "DISCONNECT" or (event[0] == "CONNACK" and event[1] != 0)
+
+
+def _drop_refusal(view: View) -> None:
+    view.flow = [event for event in view.flow if not _is_refusal(event)]
+
+
+def _both_closed(difference: Difference) -> bool:
+    return difference.ours.is_closed and difference.theirs.is_closed
+
+
+def _takeover(difference: Difference) -> None:
+    is_older = difference.step.kind == "open" and difference.is_actor
+    if is_older and _both_closed(difference) and difference.ours.code == 0x8E and difference.theirs.code is None:
+        _drop_refusal(difference.ours)
+
+
+def _told(difference: Difference) -> None:
+    if _both_closed(difference) and difference.ours.code is not None and difference.theirs.code is None:
+        _drop_refusal(difference.ours)
+
+
+def _code(difference: Difference) -> None:
+    ours, theirs = difference.ours.code, difference.theirs.code
+    if _both_closed(difference) and ours is not None and theirs is not None and ours != theirs:
+        _drop_refusal(difference.ours)
+        _drop_refusal(difference.theirs)
+
+
+def _not_told(difference: Difference) -> None:
+    is_connack = any(event[0] == "CONNACK" for event in difference.theirs.flow)
+    if _both_closed(difference) and difference.step.is_mutated and is_connack and difference.ours.code is None:
+        _drop_refusal(difference.theirs)
+
+
+def _same_codes(difference: Difference, names: tuple[str, ...], ours: int, theirs: int) -> None:
+    """Where an acknowledgement has this code in ours and that one in theirs, give ours theirs."""
+    flow = difference.ours.flow
+    for at, event in enumerate(flow):
+        if event[0] in names and event[2] == ours and (event[0], event[1], theirs) in difference.theirs.flow:
+            flow[at] = (event[0], event[1], theirs)
+
+
+def _no_subscribers(difference: Difference) -> None:
+    _same_codes(difference, ("PUBREC", "PUBACK"), 0x10, 0)
+
+
+def _unknown_pubrel(difference: Difference) -> None:
+    _same_codes(difference, ("PUBCOMP",), 0x92, 0)
+
+
+def _overlap(difference: Difference) -> None:
+    """Copies of one message as one; what the copies say is compared no further where they are not the same."""
     ours, theirs = difference.ours, difference.theirs
-    return ours.is_closed and theirs.is_closed and _successes(ours) == _successes(theirs) and _rest_equal(difference)
+    if ours.publishes == theirs.publishes or len(difference.filters) < 2:
+        return
+    ours.publishes, theirs.publishes = _merged(ours.publishes), _merged(theirs.publishes)
+    released = {publish.payload for publish in ours.publishes + theirs.publishes}
+    for view in (ours, theirs):
+        view.releases = [payload for payload in view.releases if payload not in released]
 
 
-def _successes(view: View) -> list[tuple[object, ...]]:
-    return [event for event in view.answers if not (event[0] == "CONNACK" and event[1])]
+def _merged(publishes: list[Publish]) -> list[Publish]:
+    found = {(p.topic, p.payload, p.properties): p for p in publishes}
+    return [replace(p, qos=0, retain=False, dup=False, is_same_id=False, identifiers=()) for _, p in sorted(found.items())]
 
 
-def _rest_equal(difference: Difference) -> bool:
-    ours, theirs = difference.ours, difference.theirs
-    return ours.publishes == theirs.publishes and ours.releases == theirs.releases
+def _shared_retained(difference: Difference) -> None:
+    packet = difference.step.packet
+    if difference.is_actor and isinstance(packet, Subscribe) and not difference.step.is_mutated:
+        if any(request.topic_filter.startswith("$share/") for request in packet.requests):
+            ours, theirs = difference.ours, difference.theirs
+            theirs.publishes = [p for p in theirs.publishes if not p.retain or p in ours.publishes]
+            payloads = {publish.payload for publish in theirs.publishes}
+            theirs.releases = [one for one in theirs.releases if one in payloads or one in ours.releases]
 
 
-def _says_why(difference: Difference) -> bool:
-    return _both_refuse(difference) and difference.ours.code is not None and difference.theirs.code is None
+SHADES = [
+    Shade("takeover-told", _takeover),
+    Shade("refusal-told", _told),
+    Shade("refusal-code", _code),
+    Shade("refusal-not-told", _not_told),
+    Shade("no-subscribers", _no_subscribers),
+    Shade("unknown-pubrel", _unknown_pubrel),
+    Shade("shared-retained", _shared_retained),
+    Shade("overlap", _overlap),
+]
+
+# --- partings --------------------------------------------------------------------------------------------------------
 
 
-def _other_code(difference: Difference) -> bool:
-    return _both_refuse(difference) and difference.ours.code is not None and difference.theirs.code is not None
+def _we_refuse(difference: Difference) -> bool:
+    return difference.ours.is_closed and not difference.theirs.is_closed
 
 
-def _merged(publishes: list[Publish]) -> list[tuple[object, ...]]:
-    """Copies of one message as one, at the highest QoS, with all identifiers."""
-    found: dict[tuple[bytes, bytes, bool], list[Publish]] = {}
-    for publish in publishes:
-        found.setdefault((publish.topic, publish.payload, publish.dup), []).append(publish)
-    return sorted(
-        (key, max(p.qos for p in copies), sorted(i for p in copies for i in p.identifiers), copies[0].properties)
-        for key, copies in found.items()
-    )
+def _they_refuse(difference: Difference) -> bool:
+    return difference.theirs.is_closed and not difference.ours.is_closed
 
 
-def _overlap(difference: Difference) -> bool:
-    ours, theirs = difference.ours, difference.theirs
-    if ours.flow != theirs.flow or set(ours.releases) != set(theirs.releases):
-        return False
-    return len(ours.publishes) < len(theirs.publishes) and _merged(ours.publishes) == _merged(theirs.publishes)
+def _has_control(data: bytes) -> bool:
+    return any(byte < 0x20 or byte == 0x7F for byte in data)
 
 
-def _is_takeover(difference: Difference) -> bool:
-    key, step = difference.key, difference.step
-    return step.kind == "open" and key[0] == step.client and difference.ours.code == 0x8E
+def _bad_filter(difference: Difference) -> bool:
+    events = difference.ours.flow
+    is_answered = any(event[0] == "SUBACK" and {0x80, 0x8F} & set(event[2]) for event in events)
+    return _they_refuse(difference) and is_answered
 
 
-def _code_pairs(difference: Difference, name: str) -> list[tuple[int, int]] | None:
-    """Where the flows differ only in the reason codes of these acknowledgements: the pairs of codes."""
-    ours, theirs = difference.ours.flow, difference.theirs.flow
-    if len(ours) != len(theirs):
-        return None
-    pairs = []
-    for one, other in zip(ours, theirs, strict=True):
-        if one != other:
-            if one[0] != name or other[0] != name or one[1] != other[1]:
-                return None
-            pairs.append((one[2], other[2]))
-    return pairs
+def _share_filter(difference: Difference) -> bool:
+    return _we_refuse(difference) and b"$share" in difference.step.data and difference.ours.code == 0x82
 
 
-def _only_codes(name: str, *allowed: tuple[int, int]) -> Callable[[Difference], bool]:
-    def matches(difference: Difference) -> bool:
-        pairs = _code_pairs(difference, name)
-        return bool(pairs) and _rest_equal(difference) and all(pair in allowed for pair in pairs or ())
+def _reserved_topic(difference: Difference) -> bool:
+    packet = difference.step.packet
+    if isinstance(packet, Connect):
+        return packet.will is not None and packet.will.topic.startswith("$")
+    if any(publish.topic.startswith(b"$") for publish in difference.theirs.publishes):
+        return True
+    return isinstance(packet, Message) and (packet.topic.startswith(b"$") or "topic b'$" in difference.step.mistake)
 
-    return matches
+
+def _control_character(difference: Difference) -> bool:
+    return _they_refuse(difference) and difference.step.mistake.startswith("byte ")
 
 
-KNOWN = [
-    Known("takeover-told", "", "", lambda d: _is_takeover(d) and _says_why(d), True),
-    Known("refusal-told", "", "", _says_why, True),
-    Known("refusal-code", "", "", _other_code, True),
-    Known("no-subscribers", "", "", _only_codes("PUBREC", (0x10, 0)), True),
-    Known("unknown-pubrel", "", "", _only_codes("PUBCOMP", (0x92, 0)), True),
-    Known("overlap", "", "", _overlap, True),
+def _wrong_way(difference: Difference) -> bool:
+    return _we_refuse(difference) and difference.step.mistake.startswith("its first byte made")
+
+
+def _reserved_flags(difference: Difference) -> bool:
+    return _we_refuse(difference) and difference.step.mistake.startswith("a bit of the first byte")
+
+
+def _dup_qos0(difference: Difference) -> bool:
+    return _we_refuse(difference) and difference.step.data[:1] in (b"\x38", b"\x39")
+
+
+def _identifier(difference: Difference) -> bool:
+    return isinstance(difference.step.packet, Message) and "property: identifier" in difference.step.mistake
+
+
+def _extra_bytes(difference: Difference) -> bool:
+    return _we_refuse(difference) and "added at its end" in difference.step.mistake
+
+
+def _released_later(difference: Difference) -> bool:
+    """Does a QoS 2 message wait for its PUBREL, or get it now?  Then only what is passed on may differ."""
+    steps = difference.sequence.steps[: difference.at + 1]
+    waiting = any(s.data[:1] and s.data[0] & 0xF6 == 0x34 and not s.text.endswith("and PUBREL") for s in steps)
+    ours, theirs = difference.ours.copy(), difference.theirs.copy()
+    probe = replace(difference, ours=ours, theirs=theirs)
+    for soften in (_no_subscribers, _unknown_pubrel, _told):
+        soften(probe)
+    return waiting and ours.flow == theirs.flow
+
+
+def _second_connect(difference: Difference) -> bool:
+    """A second CONNECT on an earlier connection of the client: is there still a session?"""
+    earlier = difference.sequence.steps[: difference.at]
+    mistakes = [step.mistake for step in earlier if step.client == difference.key[0]]
+    was_twice = any("a CONNECT behind" in mistake or mistake.endswith("made 0x10") for mistake in mistakes)
+    return was_twice and any(event[0] == "CONNACK" for event in difference.ours.flow)
+
+
+def _no_local_retained(difference: Difference) -> bool:
+    packet = difference.step.packet
+    is_subscribe = difference.is_actor and isinstance(packet, Subscribe) and any(r.no_local for r in packet.requests)
+    return is_subscribe and difference.ours.flow == difference.theirs.flow
+
+
+def _resubscribed(difference: Difference) -> bool:
+    """A filter subscribed to twice, once with No Local and once without."""
+    steps = difference.sequence.steps[: difference.at]
+    packets = [s.packet for s in steps if s.client == difference.key[0] and isinstance(s.packet, Subscribe)]
+    requests = [request for packet in packets for request in packet.requests]
+    local = {request.topic_filter for request in requests if not request.no_local}
+    return difference.is_actor and any(request.no_local and request.topic_filter in local for request in requests)
+
+
+def _will_at_takeover(difference: Difference) -> bool:
+    """Is it a will that is heard on one side only, and was there a takeover, now or before?"""
+    steps = difference.sequence.steps[: difference.at + 1]
+    wills = {s.packet.will.payload for s in steps if isinstance(s.packet, Connect) and s.packet.will is not None}
+    heard = {p.payload for p in difference.ours.publishes} ^ {p.payload for p in difference.theirs.publishes}
+    opened = [step.client for step in steps if step.kind == "open"]
+    return bool(heard) and heard <= wills and len(opened) > len(set(opened))
+
+
+def _disconnect_will(difference: Difference) -> bool:
+    packet = difference.step.packet
+    return isinstance(packet, Disconnect) and packet.reason_code >= 0x80 and not difference.is_actor
+
+
+def _authentication_data(difference: Difference) -> bool:
+    return _we_refuse(difference) and "data without method" in difference.step.mistake
+
+
+def _flag_value(difference: Difference) -> bool:
+    packet = difference.step.packet
+    is_flag = isinstance(packet, Message) and "payload_format_indicator" in packet.properties
+    is_changed = is_flag and difference.step.mistake.startswith("byte ")
+    return _we_refuse(difference) and (is_changed or "flag of 2" in difference.step.mistake)
+
+
+def _half_subscribed(difference: Difference) -> bool:
+    """Had the client a SUBSCRIBE refused that began well?"""
+    steps = difference.sequence.steps[: difference.at]
+    mine = [s for s in steps if s.client == difference.key[0] and s.is_mutated and isinstance(s.packet, Subscribe)]
+    return bool(mine) and difference.ours.flow == difference.theirs.flow
+
+
+def _response_topic(difference: Difference) -> bool:
+    return "wild response topic" in difference.step.mistake and difference.ours.is_closed
+
+
+def _unsubscribed_filter(difference: Difference) -> bool:
+    return isinstance(difference.step.packet, Unsubscribe) and "filter" in difference.step.mistake
+
+
+PARTINGS = [
+    Parting("bad-filter", _bad_filter),
+    Parting("share-filter", _share_filter),
+    Parting("reserved-topic", _reserved_topic),
+    Parting("control-character", _control_character),
+    Parting("wrong-way", _wrong_way),
+    Parting("dup-qos0", _dup_qos0),
+    Parting("reserved-flags", _reserved_flags),
+    Parting("identifier-in-publish", _identifier),
+    Parting("extra-bytes", _extra_bytes),
+    Parting("released-later", _released_later),
+    Parting("second-connect", _second_connect),
+    Parting("no-local-retained", _no_local_retained),
+    Parting("resubscribed", _resubscribed),
+    Parting("will-at-takeover", _will_at_takeover),
+    Parting("response-topic", _response_topic),
+    Parting("unsubscribed-filter", _unsubscribed_filter),
+    Parting("disconnect-will", _disconnect_will),
+    Parting("authentication-data", _authentication_data),
+    Parting("flag-value", _flag_value),
+    Parting("half-subscribed", _half_subscribed),
 ]
 
 
-def classify(difference: Difference) -> Known | None:
-    """The class, or None for a difference that nobody has judged."""
-    return next((known for known in KNOWN if known.matches(difference)), None)
+def judge(found: list[Difference]) -> tuple[list[str], list[Difference], bool]:
+    """The classes of a step's differences, those that nobody has judged, and whether the brokers part here."""
+    names: list[str] = []
+    unknown: list[Difference] = []
+    is_parting = False
+    for difference in found:
+        softened = difference.copy()
+        own = []
+        for shade in SHADES:
+            before = softened.ours.copy(), softened.theirs.copy()
+            shade.soften(softened)
+            if (softened.ours, softened.theirs) != before:
+                own.append(shade.name)
+        if softened.ours == softened.theirs:
+            names += own
+            # Where the client counts what it has not acknowledged, more copies are another state.
+            is_parting = is_parting or ("overlap" in own and not difference.is_unlimited)
+        else:
+            unknown.append(difference)
+    if unknown:
+        for parting in PARTINGS:
+            if any(parting.matches(difference) for difference in unknown):
+                return [*names, parting.name], [], True
+    return names, unknown, is_parting

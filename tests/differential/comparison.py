@@ -9,13 +9,13 @@ acknowledgements.  What is left is either the same or a ``Difference``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.differential.player import Heard, Transcript
 from tests.differential.sequences import Sequence, Step
 from twisted_p2pmqtt.codec.message import Message
-from twisted_p2pmqtt.codec.packets import Auth, Connack, Disconnect, Pubrel, Suback, Unsuback
+from twisted_p2pmqtt.codec.packets import Auth, Connack, Connect, Disconnect, Pubrel, Suback, Subscribe, Unsuback
 
 CAPABILITIES = {
     "receive_maximum",
@@ -71,6 +71,9 @@ class View:
     def answers(self) -> list[tuple[Any, ...]]:
         """The flow without DISCONNECT and close."""
         return [event for event in self.flow if event[0] not in ("DISCONNECT", "closed")]
+
+    def copy(self) -> View:
+        return View(list(self.flow), list(self.publishes), list(self.releases))
 
     def __str__(self) -> str:
         parts = [" ".join(str(part) for part in event) for event in self.flow]
@@ -163,6 +166,25 @@ class Difference:
     def sender_version(self) -> int:
         """The version of the client that took the step."""
         return self.sequence.clients[self.step.client].version
+
+    @property
+    def filters(self) -> set[str]:
+        """What the connection's client has subscribed to so far, as it was before any mistake."""
+        steps = self.sequence.steps[: self.at + 1]
+        packets = [step.packet for step in steps if step.client == self.key[0] and isinstance(step.packet, Subscribe)]
+        return {request.topic_filter for packet in packets for request in packet.requests}
+
+    @property
+    def is_unlimited(self) -> bool:
+        """Does the client acknowledge at once, without a Receive Maximum?"""
+        steps = [step for step in self.sequence.steps[: self.at + 1] if step.client == self.key[0]]
+        connects = [step.packet for step in steps if isinstance(step.packet, Connect)]
+        is_limited = any("receive_maximum" in packet.properties for packet in connects)
+        return self.sequence.clients[self.key[0]].answers and not is_limited
+
+    def copy(self) -> Difference:
+        """The same, with views that may be changed."""
+        return replace(self, ours=self.ours.copy(), theirs=self.theirs.copy())
 
     def __str__(self) -> str:
         return (

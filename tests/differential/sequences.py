@@ -49,6 +49,8 @@ class Step:
     data: bytes = b""
     text: str = ""
     is_mutated: bool = False
+    packet: Any = None  # what it was before it was mutated
+    mistake: str = ""  # how it was mutated
 
 
 @dataclass
@@ -126,10 +128,10 @@ class Generator:
         if self.random.random() < chance:
             changed, how = mutate(self.random, packet, data, version)
             if changed != data:
-                self.steps.append(Step(index, kind, changed, f"{text}, {how}", True))
+                self.steps.append(Step(index, kind, changed, f"{text}, {how}", True, packet, how))
                 self.clients[index].is_open = self.random.random() < 0.3  # most mistakes end the connection
                 return False
-        self.steps.append(Step(index, kind, data, text))
+        self.steps.append(Step(index, kind, data, text, packet=packet))
         return True
 
     def _open(self, index: int) -> None:
@@ -140,6 +142,8 @@ class Generator:
         properties = self._connect_properties() if client.version == 5 else Properties()
         will = self._will(client.version) if pick.random() < 0.25 else None
         name = client.name if pick.random() < 0.95 else ""
+        if not name:
+            properties.pop("session_expiry_interval", None)  # nobody could remove a session whose name is not known
         username, password = pick.choice(((None, None), (None, None), ("u", None), ("u", b"p")))
         connect = Connect(
             name, client.version, is_clean, pick.choice((0, 60, 65535)), username, password, will, properties
@@ -213,7 +217,7 @@ class Generator:
         properties = Properties()
         if client.version == 5:
             properties = self._message_properties()
-            if pick.random() < 0.15:
+            if pick.random() < 0.15 and topic != RESERVED:
                 alias = pick.choice(client.aliases) if client.aliases and pick.random() < 0.7 else pick.randrange(1, 11)
                 properties["topic_alias"] = alias
                 if alias in client.aliases and pick.random() < 0.7:

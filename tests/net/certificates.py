@@ -54,6 +54,7 @@ def make(
 ) -> Identity:
     """A certificate by this issuer, or by itself."""
     key = key or ec.generate_private_key(ec.SECP256R1())
+    signer = issuer.key if issuer is not None else key
     now = datetime.datetime.now(datetime.timezone.utc)
     builder = (
         x509.CertificateBuilder()
@@ -64,11 +65,17 @@ def make(
         .not_valid_before(now - datetime.timedelta(days=2))
         .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
+        # What strict clients (Python's own from 3.13) want to see.
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
     )
-    if not is_authority:
+    if is_authority:
+        usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
+        builder = builder.add_extension(usage, critical=True)
+    else:
         names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-    certificate = builder.sign(issuer.key if issuer is not None else key, hashes.SHA256())
+    certificate = builder.sign(signer, hashes.SHA256())
     chain = () if issuer is None or issuer.certificate.issuer == issuer.certificate.subject else (issuer.certificate,)
     return Identity(certificate, key, chain)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import socket
 import ssl
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +28,7 @@ from twisted_p2pmqtt import Limits, MQTTService
 from twisted_p2pmqtt.codec.packets import Connect
 from twisted_p2pmqtt.codec.writer import encode
 from twisted_p2pmqtt.config import ConfigError, ListenerSettings, Settings, StoreSettings, TLSSettings
+from twisted_p2pmqtt.net.tls import KEY_UPDATES
 from twisted_p2pmqtt.service import tls_contexts
 from twisted_p2pmqtt.tap import Options
 
@@ -160,6 +165,36 @@ async def test_the_name_in_a_certificate_is_the_user(pki: Pki) -> None:
             return secure.recv(4)
 
     assert await deferToThread(connect) == b"\x20\2\0\0"
+    await started.service.stopService()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="not installed: openssl")
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
+async def test_a_client_that_changes_its_keys_all_the_time_is_aborted(pki: Pki) -> None:
+    started = Started(ListenerSettings(ANY_PORT, tls=TLSSettings(pki.certificate, pki.key)))
+    (factory,) = started.service.factories
+
+    def change_keys(times: int) -> bool:
+        """Is the client still connected, having done so?"""
+        command = ["openssl", "s_client", "-connect", f"127.0.0.1:{started.ports[0].port}", "-tls1_3"]
+        pipe, null = subprocess.PIPE, subprocess.DEVNULL
+        with subprocess.Popen(command, bufsize=0, stdin=pipe, stdout=pipe, stderr=null) as client:
+            assert client.stdin is not None
+            assert client.stdout is not None
+            while b"Verify return code" not in client.stdout.readline():
+                pass
+            with contextlib.suppress(BrokenPipeError):
+                for _ in range(times):
+                    client.stdin.write(b"K\n")  # s_client takes one command at a time
+                    time.sleep(0.002)
+                    if not factory.connections:
+                        break
+            is_connected = bool(factory.connections)
+            client.kill()
+        return is_connected
+
+    assert await deferToThread(change_keys, KEY_UPDATES // 2)
+    assert not await deferToThread(change_keys, 20 * KEY_UPDATES)
     await started.service.stopService()
 
 

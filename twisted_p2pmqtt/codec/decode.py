@@ -60,7 +60,7 @@ Packet = (
 # By first byte.  [MQTT-2.1.3-1] [MQTT3-2.2.2-1]: a type's flags are fixed, and 2 for PUBREL, SUBSCRIBE and UNSUBSCRIBE
 # [MQTT-3.6.1-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1] [MQTT-3.14.1-1] [MQTT-3.15.1-1]; PUBLISH is free but for a QoS of 3
 # [MQTT-3.3.1-4] [MQTT3-3.3.1-4] and DUP at QoS 0 [MQTT-3.3.1-2] [MQTT3-3.3.1-2].
-FLAGS_ARE_LEGAL: list[bool] = [
+FLAGS_ARE_LEGAL: list[bool] = [  # [MQTT3-3.6.1-1] [MQTT3-3.8.1-1] [MQTT3-3.10.1-1] [MQTT3-3.14.1-1]
     (first >> 4 == 3 and first & 6 != 6 and not (first & 8 and not first & 6))
     or (first >> 4 not in (0, 3) and first & 15 == (2 if first >> 4 in (6, 8, 10) else 0))
     for first in range(256)
@@ -137,6 +137,7 @@ def decode_connect(body: bytes, version: int) -> Connect:
         properties, pos = decode_properties(body, pos, end, PacketType.CONNECT)
         if "authentication_data" in properties and "authentication_method" not in properties:
             raise ProtocolViolation("authentication data without a method")
+    # [MQTT3-3.1.3-3] [MQTT3-3.1.3-4]
     client_id, pos = decode_string(body, pos, end)  # [MQTT-3.1.3-1] [MQTT-3.1.3-3] [MQTT-3.1.3-4] [MQTT3-3.1.3-1]
     will = None
     if connect_flags & 0x04:  # [MQTT-3.1.2-9] [MQTT3-3.1.2-9]
@@ -163,6 +164,7 @@ def _check_connect_flags(flags: int, version: int) -> None:
     if flags & 0x04:
         if flags & 0x18 == 0x18:  # [MQTT-3.1.2-12] [MQTT3-3.1.2-14]
             raise MalformedPacket("will QoS is 3")
+    # [MQTT3-3.1.2-13] [MQTT3-3.1.2-15]
     elif flags & 0x38 and version > 3:  # [MQTT-3.1.2-11] [MQTT-3.1.2-13] [MQTT3-3.1.2-11]; 3.1 disregards them
         raise MalformedPacket("will QoS or will retain without a will")
     if version < 5 and flags & 0xC0 == 0x40:  # [MQTT3-3.1.2-22]

@@ -94,7 +94,7 @@ class Message:
         """The whole PUBLISH at QoS 0, not retained, for a 3.x (``version`` 3 or 4) or 5.0 receiver; kept."""
         if version == 5:
             if self.frame_v5 is None:
-                head, tail = self.halves(5, 0)
+                head, tail = self.halves(5, 0)  # [MQTT-4.3.1-1] [MQTT3-4.3.1-1]
                 self.frame_v5 = head + tail
             return self.frame_v5
         if self.frame_v3 is None:
@@ -116,6 +116,7 @@ class Message:
     def property_body(self) -> bytes:
         """The properties encoded for a receiver, without their length; kept."""
         if self._property_body is None:
+            # [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18] [MQTT-3.3.2-20]
             self._property_body = encode_property_body(self.properties) if self.properties else b""
         return self._property_body
 

@@ -77,7 +77,7 @@ WILL = 0
 
 def _decode_pair(data: bytes, pos: int, end: int) -> tuple[tuple[str, str], int]:
     name, pos = decode_string(data, pos, end)
-    value, pos = decode_string(data, pos, end)
+    value, pos = decode_string(data, pos, end)  # [MQTT-1.5.7-1]
     return (name, value), pos
 
 
@@ -125,8 +125,8 @@ TABLE: dict[int, Property] = {
         "payload_format_indicator", BYTE, _in(_T.PUBLISH, WILL), is_flag=True
     ),
     PropertyId.MESSAGE_EXPIRY_INTERVAL: Property("message_expiry_interval", UINT32, _in(_T.PUBLISH, WILL)),
-    PropertyId.CONTENT_TYPE: Property("content_type", STRING, _in(_T.PUBLISH, WILL)),
-    PropertyId.RESPONSE_TOPIC: Property("response_topic", STRING, _in(_T.PUBLISH, WILL)),
+    PropertyId.CONTENT_TYPE: Property("content_type", STRING, _in(_T.PUBLISH, WILL)),  # [MQTT-3.3.2-19]
+    PropertyId.RESPONSE_TOPIC: Property("response_topic", STRING, _in(_T.PUBLISH, WILL)),  # [MQTT-3.3.2-13]
     PropertyId.CORRELATION_DATA: Property("correlation_data", BINARY, _in(_T.PUBLISH, WILL)),
     PropertyId.SUBSCRIPTION_IDENTIFIER: Property(
         "subscription_identifiers", VARINT, _in(_T.PUBLISH, _T.SUBSCRIBE), repeatable=True, not_zero=True

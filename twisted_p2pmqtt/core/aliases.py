@@ -24,7 +24,7 @@ class OutgoingAliases:
 
     def next(self) -> bytes:
         """An alias that is not in use; empty where the client takes no more [MQTT-3.1.2-26] [MQTT-3.1.2-27]."""
-        used = len(self._by_topic)
+        used = len(self._by_topic)  # [MQTT-3.1.2-26] [MQTT-3.1.2-27]
         return _TOPIC_ALIAS + (used + 1).to_bytes(2, "big") if used < self._maximum else b""  # [MQTT-3.3.2-11]
 
     def set(self, topic: bytes, alias: bytes) -> None:

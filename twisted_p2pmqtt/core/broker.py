@@ -91,7 +91,7 @@ class Broker:
     ) -> None:
         self.limits = limits or Limits()
         self.p2p = P2PDelivery(self, p2p or P2POptions())
-        self.router = router if router is not None else PrefixP2PRouter()
+        self.router = router if router is not None else PrefixP2PRouter()  # [MQTT3-7.0.0-2]
         self.store = store
         self.wall = wall
         self.stats = Stats()
@@ -130,7 +130,7 @@ class Broker:
             return self.p2p.publish(route, message, publisher)
         if message.qos and not self.store.available:
             return STORE_UNAVAILABLE
-        if message.retain and not self._retain(route, message, publisher.client_id):
+        if message.retain and not self._retain(route, message, publisher.client_id):  # [MQTT3-3.3.1-12]
             return QUOTA_EXCEEDED
         plan = route.plan or self.routes.plan(route)
         if self.observers:
@@ -191,7 +191,7 @@ class Broker:
             if heard is None:
                 return NO_SUBSCRIBERS
             match = heard
-        retain = message.retain if match.retain_as_published else 0  # [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+        retain = message.retain if match.retain_as_published else 0  # [MQTT-3.3.1-12] [MQTT-3.3.1-13] [MQTT3-3.3.1-9]
         return match.subscriber.deliver(Delivery(message, min(match.qos, message.qos), retain, match.extra))
 
     def deliver_shared(self, group: SharedGroup, message: Message) -> Outcome:
@@ -202,6 +202,7 @@ class Broker:
             return NO_SUBSCRIBERS
         subscriber, subscription = chosen
         retain = message.retain if subscription.retain_as_published else 0
+        # [MQTT-4.8.2-3]
         delivery = Delivery(message, min(subscription.qos, message.qos), retain, encode_identifiers([subscription]))
         delivery.group = group
         return subscriber.deliver(delivery)
@@ -269,6 +270,7 @@ class Broker:
 
     def keep_retained(self, topic: str, message: Message, publisher: str | None = None) -> bool:
         """Keep it until it expires; False where there is no room."""
+        # [MQTT-3.3.1-5] [MQTT3-3.1.2-7] [MQTT3-3.3.1-5] [MQTT3-3.3.1-7]
         if not self.retained.put(topic, message, publisher):
             return False
         if message.expires_at is not None:

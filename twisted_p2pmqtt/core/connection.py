@@ -191,7 +191,7 @@ class Connection:
 
         Whoever calls sees to it that ``Broker.flush`` follows, by ``taken_in`` or at the end of a round.
         """
-        if self.is_closed:
+        if self.is_closed:  # [MQTT-3.1.4-6] [MQTT3-3.1.4-5]
             return
         reader = self.reader
         if self._held is not None:
@@ -225,9 +225,9 @@ class Connection:
                     return
             if self.reader.error is not None:
                 self._fail(self.reader.error)
-        except MQTTError as error:
+        except MQTTError as error:  # [MQTT-3.1.4-1] [MQTT-4.13.1-1] [MQTT3-3.1.4-1] [MQTT3-4.8.0-1]
             self._fail(error)
-        except Exception:
+        except Exception:  # [MQTT3-4.8.0-2]
             self.broker.guard.report_internal("a connection")
             self._fail(MQTTError("internal error", ReasonCode.UNSPECIFIED_ERROR))
 
@@ -353,7 +353,7 @@ class Connection:
         owed, code = self._session.pubrec(packet.packet_id, packet.reason_code)
         if owed:
             if code and self.version == 5:
-                self.respond(encode(Pubrel(packet.packet_id, code), 5), b"")
+                self.respond(encode(Pubrel(packet.packet_id, code), 5), b"")  # [MQTT-3.6.2-2] [MQTT-3.6.2-3]
             else:
                 self.respond(PUBREL_HEAD + PACKET_ID[packet.packet_id], b"")  # [MQTT-4.3.3-5]
 
@@ -361,6 +361,7 @@ class Connection:
         if self.publishing.release(packet.packet_id) or self.version < 5:
             self.respond(PUBCOMP_HEAD + PACKET_ID[packet.packet_id], b"")  # [MQTT-4.3.3-11] [MQTT3-4.3.3-2]
         else:
+            # [MQTT-3.7.2-2] [MQTT-3.7.2-3]
             self.respond(encode(Pubcomp(packet.packet_id, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND), 5), b"")
 
     def _pubcomp(self, packet: Pubcomp) -> None:
@@ -402,11 +403,11 @@ class Connection:
         """Tell a 5.0 client why, and close.  Idempotent."""
         if self.is_closed:
             return
-        if self.session is not None and self.version == 5:
+        if self.session is not None and self.version == 5:  # [MQTT-3.14.0-1]
             if reason_code in NOT_IN_DISCONNECT:  # [MQTT-3.14.2-1]
                 reason_code = ReasonCode.NOT_AUTHORIZED
             try:
-                self.put(self.encode_fitting(Disconnect(reason_code, properties or Properties())))
+                self.put(self.encode_fitting(Disconnect(reason_code, properties or Properties())))  # [MQTT-3.14.2-2]
             except PacketTooLarge:  # the close has to say it  [MQTT-4.13.2-1]
                 pass
         self._end(reason_code, is_orderly=False)
@@ -429,7 +430,7 @@ class Connection:
             frame = refusal_frame(self.reader.version, error)
             if frame:
                 self.put(frame)
-        self._end(error.reason_code, is_orderly=False)
+        self._end(error.reason_code, is_orderly=False)  # [MQTT-3.2.2-7] [MQTT3-3.2.2-5]
 
     def refuse(self, reason_code: ReasonCode) -> None:
         """Turn the connection away before it has a session."""
@@ -451,8 +452,8 @@ class Connection:
         self.handshake.cancel()
         if self.logout is not None:
             self.broker.guard.call(self.logout)
-        self.wire.close()
-        self.sink = DISCARDING
+        self.wire.close()  # [MQTT-3.14.4-2]
+        self.sink = DISCARDING  # [MQTT-3.14.4-1]
         self.broker.schedule_flush()
 
     def lost(self) -> None:

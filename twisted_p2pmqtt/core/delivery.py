@@ -118,7 +118,7 @@ class Outcome:
         """A 5.0 PUBACK or PUBREC (``first``), with properties where they are wanted and fit in ``limit`` bytes."""
         if is_explained:
             length, rest = self._full
-            if len(length) + len(rest) + 3 <= limit:  # [MQTT-3.4.2-2] [MQTT-3.5.2-2]
+            if len(length) + len(rest) + 3 <= limit:  # [MQTT-3.4.2-2] [MQTT-3.5.2-2] [MQTT-3.4.2-3] [MQTT-3.5.2-3]
                 return first + length + packet_id + rest
         length, rest = self._bare
         return first + length + packet_id + rest

@@ -16,7 +16,7 @@ from twisted_p2pmqtt.codec.errors import MQTTError
 from twisted_p2pmqtt.codec.message import Message
 from twisted_p2pmqtt.codec.properties import Properties
 from twisted_p2pmqtt.core.delivery import ONLINE, Delivery, Outcome, acknowledged
-from twisted_p2pmqtt.core.guard import MAX_DEPTH, name_of
+from twisted_p2pmqtt.core.guard import name_of
 from twisted_p2pmqtt.core.publisher import ask_right, sender_stamp
 from twisted_p2pmqtt.core.subscriber import ASK, Subscriber
 
@@ -114,14 +114,7 @@ class Endpoint(Subscriber):
         properties: Properties = {}
         if "correlation_data" in message.properties:
             properties["correlation_data"] = message.properties["correlation_data"]
-        response = Message(route.topic, answer, 0, message.qos, properties=properties)
-        if self._broker.guard.depth < MAX_DEPTH:
-            self._publish(response)
-        else:  # endpoints that answer each other
-            self._broker.clock.callLater(0, self._publish, response)
-
-    def _publish(self, response: Message) -> None:
-        self._broker.publish_message(response, self)
+        self._broker.publish_message(Message(route.topic, answer, 0, message.qos, properties=properties), self)
         self._broker.schedule_flush()
 
     def unregister(self) -> None:

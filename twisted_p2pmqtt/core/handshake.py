@@ -85,7 +85,7 @@ def refusal_frame(version: int, error: MQTTError) -> bytes:
         if isinstance(error, ServerRedirect):
             properties["server_reference"] = error.server_reference
         return encode(Connack(False, code if code in _CONNACK_CODES else ReasonCode.UNSPECIFIED_ERROR, properties), 5)
-    if version and code in RETURN_CODE_OF_REASON:
+    if version and code in RETURN_CODE_OF_REASON:  # [MQTT-3.2.2-6] [MQTT3-3.2.2-4] [MQTT3-3.2.2-6]
         return encode(Connack(False, RETURN_CODE_OF_REASON[code]), 4)
     return b""
 
@@ -160,7 +160,9 @@ class Handshake:
             version == ProtocolVersion.V31 or (version == ProtocolVersion.V311 and not connect.clean_start)
         ):
             # [MQTT3-3.1.3-8]; 3.1 asks for 1 to 23 characters
+            # [MQTT3-3.1.3-7]
             raise MQTTError("an empty client id needs a clean session", ReasonCode.CLIENT_IDENTIFIER_NOT_VALID)
+        # [MQTT-3.1.3-5] [MQTT-3.1.3-8] [MQTT3-3.1.3-5] [MQTT3-3.1.3-9]
         if len(client_id.encode()) > limits.max_client_id_bytes or has_control_character(client_id):
             raise MQTTError(
                 "client id is too long or holds a control character", ReasonCode.CLIENT_IDENTIFIER_NOT_VALID
@@ -232,7 +234,7 @@ class Handshake:
             connection.broker.stats.auth_failures += 1
             if not isinstance(error, LoginFailed):
                 connection.broker.guard.report("a login")
-        if isinstance(error, UnauthorizedLogin | LoginFailed):
+        if isinstance(error, UnauthorizedLogin | LoginFailed):  # [MQTT-3.1.4-2] [MQTT-4.12.0-4] [MQTT-4.12.1-2]
             return MQTTError("bad user name or password", ReasonCode.BAD_USER_NAME_OR_PASSWORD)
         return MQTTError("not authorized", ReasonCode.NOT_AUTHORIZED)
 
@@ -286,7 +288,7 @@ class Handshake:
         properties = Properties()
         client_id = connect.client_id or "auto" + secrets.token_hex(9)  # [MQTT-3.1.3-6] [MQTT3-3.1.3-6]
         if not connect.client_id:
-            properties["assigned_client_identifier"] = client_id  # [MQTT-3.2.2-16]
+            properties["assigned_client_identifier"] = client_id  # [MQTT-3.2.2-16] [MQTT-3.1.3-7]
         interval = self._expiry_interval(connect, properties)
         keep_alive = self._keep_alive(connect, properties)
         if connect.version == 5:
@@ -295,7 +297,7 @@ class Handshake:
                 properties["authentication_data"] = authentication_data
         else:
             properties = Properties()
-        connack = Connack(False, ReasonCode.SUCCESS, properties)
+        connack = Connack(False, ReasonCode.SUCCESS, properties)  # [MQTT-3.1.4-5] [MQTT3-3.1.4-4]
         if connection.max_packet_size:  # a client that cannot be answered gets no session
             connection.encode_fitting(connack)
         will = None if connect.will is None else PendingWill(broker, client_id, connect.will, connection.avatar)
@@ -307,6 +309,7 @@ class Handshake:
         connection.publishing = Publishing(connection, session)
         connection.accepted(keep_alive)
         broker.stats.connections_accepted += 1
+        # [MQTT3-3.2.2-1] [MQTT3-3.2.2-2] [MQTT3-3.2.2-3]
         connack.session_present = is_resumed and connect.version > 3  # [MQTT-3.2.2-2] [MQTT-3.2.2-3]
         frame = connection.encode_fitting(connack)
         if broker.store.pending:
@@ -317,7 +320,7 @@ class Handshake:
                 done = connection.established
             broker.commits.hold(connection, frame, refusal, done)
         else:
-            connection.put(frame)
+            connection.put(frame)  # [MQTT-3.2.0-1] [MQTT-3.2.0-2] [MQTT3-3.2.0-1]
             connection.established(True)
         if "authentication_method" not in connect.properties:
             connection.handshake = OVER
@@ -370,7 +373,7 @@ class Handshake:
                 answer = broker.guard.call(information, client_id)
                 if isinstance(answer, str):
                     properties["response_information"] = answer
-        method = connect.properties.get("authentication_method")
+        method = connect.properties.get("authentication_method")  # [MQTT-4.12.0-6]
         if method is not None:
             properties["authentication_method"] = method
 
@@ -433,6 +436,7 @@ class Handshake:
         connection, connect = self._connection, self._connect
         if connection is None or connect is None:
             raise ProtocolViolation("AUTH before CONNECT")
+        # [MQTT-4.12.0-7]
         if connect.properties.get("authentication_method") != packet.properties.get("authentication_method"):
             raise ProtocolViolation("AUTH with another method than CONNECT")  # [MQTT-4.12.0-5] [MQTT-4.12.1-1]
         data = packet.properties.get("authentication_data")

@@ -90,7 +90,7 @@ class Publishing:
         qos = message.qos
         if message.retain or qos > self._max_qos:
             self._check_supported(message)
-        if qos == 0:
+        if qos == 0:  # [MQTT-3.3.4-1] [MQTT3-3.3.4-1]
             broker.publish_message(message, session)
             return None
         store = self._store
@@ -112,7 +112,7 @@ class Publishing:
         broker, connection = self._broker, self._connection
         outcome = broker.publish_message(message, self._session)
         if outcome is ACCEPTED or not self._is_v5:
-            frame = PUBACK_HEAD + PACKET_ID[message.packet_id]
+            frame = PUBACK_HEAD + PACKET_ID[message.packet_id]  # [MQTT-2.2.1-5] [MQTT-4.3.2-5] [MQTT3-2.3.1-6]
         elif isinstance(outcome, Awaited):
             self._await_target(PUBACK, message.packet_id, outcome)
             return
@@ -173,10 +173,10 @@ class Publishing:
             refusal = self._explain(PUBREC, packet_id, outcome)
             self._respond(self._pubrecs, packet_id, refusal, refusal)
             return
-        received.add(packet_id)
+        received.add(packet_id)  # [MQTT-4.3.3-13]
         if session.is_durable:
             broker.store.receive(session.client_id, packet_id)
-        if outcome is ACCEPTED or not self._is_v5:
+        if outcome is ACCEPTED or not self._is_v5:  # [MQTT3-3.3.5-2]
             frame = PUBREC_HEAD + PACKET_ID[packet_id]
         elif isinstance(outcome, Awaited):
             self._await_target(PUBREC, packet_id, outcome)
@@ -187,7 +187,7 @@ class Publishing:
             refusal = self._explain(PUBREC, packet_id, QUOTA_EXCEEDED) if self._is_v5 else b""
             self._hold(self._pubrecs, packet_id, frame, refusal, partial(self._received, packet_id))
         else:
-            self._connection.put(frame)
+            self._connection.put(frame)  # [MQTT-4.3.3-8]
 
     def _received(self, packet_id: int, has_survived: bool) -> None:
         if not has_survived:  # the client may use the id for something else
@@ -270,6 +270,7 @@ class Publishing:
         received = self._session.received
         count = self._unacknowledged + (len(received) if received else 0) - (len(self._carried) if self._carried else 0)
         if count >= self._broker.limits.receive_maximum and not (received and message.packet_id in received):
+            # [MQTT-3.3.4-7]
             raise MQTTError("more than Receive Maximum unacknowledged", ReasonCode.RECEIVE_MAXIMUM_EXCEEDED)
 
     def _apply_properties(self, message: Message) -> None:
@@ -285,7 +286,7 @@ class Publishing:
             message.expires_at = self._broker.wheel.now + interval
 
     def _resolve_alias(self, message: Message, alias: int) -> None:
-        if alias > self._broker.limits.topic_alias_maximum:  # [MQTT-3.3.2-9]
+        if alias > self._broker.limits.topic_alias_maximum:  # [MQTT-3.3.2-9] [MQTT-3.2.2-17] [MQTT-3.2.2-18]
             raise MQTTError("topic alias is larger than the maximum", ReasonCode.TOPIC_ALIAS_INVALID)
         aliases = self._aliases
         if aliases is None:

@@ -31,20 +31,21 @@ class SessionRegistry:
         A connection that had the session before is told that it was taken over [MQTT-3.1.4-3] [MQTT3-3.1.4-2].
         """
         broker = self._broker
-        session = self.sessions.get(client_id)
+        session = self.sessions.get(client_id)  # [MQTT-3.1.3-2] [MQTT3-3.1.3-2]
         if session is not None and session.connection is not None:
             broker.stats.sessions_taken_over += 1
-            session.connection.close(ReasonCode.SESSION_TAKEN_OVER)
+            session.connection.close(ReasonCode.SESSION_TAKEN_OVER)  # [MQTT-3.1.4-3] [MQTT3-3.1.4-2]
             session = self.sessions.get(client_id)  # without an expiry interval it ended just now
         if session is not None and clean_start:  # [MQTT-3.1.2-4] [MQTT3-3.1.2-6]
             self.end(session)
             session = None
-        is_resumed = session is not None
+        is_resumed = session is not None  # [MQTT-3.1.2-5] [MQTT-3.1.2-6] [MQTT-3.1.4-4] [MQTT3-3.1.2-4] [MQTT3-3.1.4-3]
         if session is None:
             if len(self.sessions) >= broker.limits.max_sessions:
                 raise MQTTError("the broker has no room for another session", ReasonCode.QUOTA_EXCEEDED)
             session = self.sessions[client_id] = Session(broker, client_id)
         self._cancel_timers(session)
+        # [MQTT-3.1.2-7] [MQTT3-3.1.2-8]
         session.will = will  # one that was still delayed is not sent any more [MQTT-3.1.3-9]
         session.expiry_interval = expiry_interval
         session.left_at = None
@@ -58,8 +59,8 @@ class SessionRegistry:
     def leave(self, session: Session, is_orderly: bool) -> None:
         """The session's connection has ended; ``is_orderly`` where the client said DISCONNECT and wants no will."""
         if is_orderly:  # [MQTT-3.1.2-10] [MQTT-3.14.4-3] [MQTT3-3.14.4-3]
-            session.will = None
-        session.detach()
+            session.will = None  # [MQTT3-3.1.2-10]
+        session.detach()  # [MQTT-4.1.0-1] [MQTT3-4.1.0-1] [MQTT3-4.1.0-2]
         session.left_at = self._broker.wheel.now
         if self._broker.is_stopping:
             self.save(session)
@@ -67,7 +68,7 @@ class SessionRegistry:
         if session.expiry_interval == 0:  # [MQTT-3.1.2-23]
             self.end(session)
             return
-        if session.will is not None and session.will.delay == 0:
+        if session.will is not None and session.will.delay == 0:  # [MQTT-3.1.2-8] [MQTT3-3.1.2-12]
             self._publish_will(session)
         self.await_end(session, 0.0)
         self.save(session)
@@ -78,7 +79,7 @@ class SessionRegistry:
         interval, will, after = session.expiry_interval, session.will, self._broker.wheel.after
         if will is not None and will.delay < interval:  # else it goes out when the session ends [MQTT-3.1.3-9]
             session.will_timer = after(max(0.0, will.delay - away), self._publish_will, session)
-        if interval != NEVER_EXPIRES:
+        if interval != NEVER_EXPIRES:  # [MQTT-4.1.0-2]
             session.expiry_timer = after(max(0.0, interval - away), self._expire, session)
 
     def end(self, session: Session) -> None:
@@ -93,7 +94,6 @@ class SessionRegistry:
         if session.is_durable:
             self._unstore(session)
         session.is_durable = False
-        session.replay = None
         self._hand_on_shared(session)
         session.drop_queue()
         self._publish_will(session)
@@ -108,6 +108,7 @@ class SessionRegistry:
                 state.sequence = 0
 
     def _hand_on_shared(self, session: Session) -> None:
+        # [MQTT-4.8.2-4]
         """What a shared group's member leaves undone goes to another member, QoS 2 only if it was never sent."""
         left = [state for state in session.inflight.values() if isinstance(state, Delivery) and state.qos == 1]
         now = self._broker.wheel.now

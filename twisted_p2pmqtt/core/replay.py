@@ -69,5 +69,5 @@ class Replay:
         if not subscriber.has_room(qos):
             return False
         extra = encode_identifiers([subscription])
-        subscriber.deliver(Delivery(message, qos, 1, extra))  # [MQTT-3.3.1-8]
+        subscriber.deliver(Delivery(message, qos, 1, extra))  # [MQTT-3.3.1-8] [MQTT3-3.3.1-6] [MQTT3-3.3.1-8]
         return True

@@ -49,6 +49,9 @@ class Restorer:
 
     def finish(self) -> None:
         """All records are here."""
+        broker = self._broker
+        for client_id in broker.endpoints.keys() & broker.sessions.keys():
+            broker.registry.end(broker.sessions[client_id])  # an id that the process serves itself now
         waiting, self._waiting = self._waiting, []
         for function, arguments in waiting:
             function(*arguments)

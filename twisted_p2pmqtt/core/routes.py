@@ -34,7 +34,7 @@ class Match:
     def __init__(self, subscriber: Subscriber, subscriptions: list[Subscription]) -> None:
         self.subscriber = subscriber
         self.subscriptions = subscriptions
-        self.qos = max(subscription.qos for subscription in subscriptions)  # [MQTT-3.3.4-2]
+        self.qos = max(subscription.qos for subscription in subscriptions)  # [MQTT-3.3.4-2] [MQTT3-3.3.5-1]
         self.retain_as_published = any(subscription.retain_as_published for subscription in subscriptions)
         self.extra = encode_identifiers(subscriptions)
 
@@ -46,7 +46,7 @@ class Match:
 
 def encode_identifiers(subscriptions: list[Subscription]) -> bytes:
     """The Subscription Identifier properties of these subscriptions [MQTT-3.3.4-3] [MQTT-3.3.4-4]."""
-    return b"".join(
+    return b"".join(  # [MQTT-3.3.4-3] [MQTT-3.3.4-4] [MQTT-3.3.4-5]
         _SUBSCRIPTION_IDENTIFIER + encode_varint(subscription.identifier)
         for subscription in subscriptions
         if subscription.identifier
@@ -73,7 +73,7 @@ def make_plan(tree: SubscriptionTree, topic: str) -> Plan:
     """One entry a subscriber, however many of its filters match."""
     plan = Plan()
     found: dict[Subscriber, list[Subscription]] = {}
-    for entry in tree.match(topic):
+    for entry in tree.match(topic):  # [MQTT-3.3.2-3] [MQTT-4.5.0-1] [MQTT3-3.3.2-3] [MQTT3-4.5.0-1]
         for subscriber, subscription in entry.subscribers.items():
             found.setdefault(subscriber, []).append(subscription)
         if entry.groups:

@@ -150,8 +150,9 @@ class Session(Subscriber):
                 delivery = delivery.copy()
             delivery.sequence = self.broker.store.new_sequence()
         if len(self.inflight) < self.quota:
+            # [MQTT-4.6.0-5] [MQTT-4.6.0-6] [MQTT-4.9.0-1] [MQTT-4.9.0-2] [MQTT3-4.6.0-5] [MQTT3-4.6.0-6]
             return self._send(delivery)
-        return self._queue(delivery)
+        return self._queue(delivery)  # [MQTT3-3.1.2-5]
 
     def _deliver_qos0(self, delivery: Delivery) -> Outcome:
         if self.sink is None:
@@ -166,17 +167,19 @@ class Session(Subscriber):
     def _send(self, delivery: Delivery, is_stored: bool = False) -> Outcome:
         inflight = self.inflight
         packet_id = self._last_packet_id + 1
+        # [MQTT-2.2.1-4] [MQTT-4.3.2-1] [MQTT-4.3.3-1] [MQTT3-2.3.1-4]
         if packet_id > MAX_PACKET_ID or packet_id in inflight:
             packet_id = self._find_packet_id(packet_id)
         if self.encoding and delivery.message.expires_at is None:
             head, tail = delivery.halves(self.version)
         else:
+            # [MQTT-3.3.1-3] [MQTT-4.3.2-2] [MQTT-4.3.3-2] [MQTT3-3.3.1-3]
             halves = self._halves(delivery, delivery.qos << 1 | delivery.retain)
             if halves is None:
                 return TOO_LARGE
             head, tail = halves
         self._last_packet_id = packet_id
-        inflight[packet_id] = delivery
+        inflight[packet_id] = delivery  # [MQTT-4.3.2-3] [MQTT-4.3.3-3] [MQTT3-4.3.2-1] [MQTT3-4.3.3-1]
         if delivery.sequence:
             if is_stored:
                 self.broker.store.sent(self.client_id, delivery.sequence, packet_id)
@@ -402,7 +405,7 @@ class Session(Subscriber):
 
     def _finish(self, packet_id: int, state: Delivery | Released, reason_code: int) -> None:
         inflight = self.inflight
-        del inflight[packet_id]
+        del inflight[packet_id]  # [MQTT-4.4.0-2] [MQTT-4.8.2-6]
         if state.sequence:
             self._end_stored(state)
         if isinstance(state, Delivery):
@@ -452,8 +455,8 @@ class Session(Subscriber):
                 if isinstance(state, Delivery):
                     unsent[packet_id] = None
                 else:  # no window holds a PUBREL back  [MQTT-3.3.4-10] [MQTT-4.3.3-6]
-                    self._put((PUBREL_HEAD + PACKET_ID[packet_id],))
-            self._unsent = unsent or None
+                    self._put((PUBREL_HEAD + PACKET_ID[packet_id],))  # [MQTT-4.9.0-3]
+            self._unsent = unsent or None  # [MQTT-4.4.0-1] [MQTT3-4.4.0-1]
         if not connection.is_blocked:
             self.quota = self.window
             self.pump()
@@ -477,6 +480,7 @@ class Session(Subscriber):
         return True
 
     def _resend_publish(self, packet_id: int, delivery: Delivery) -> None:
+        # [MQTT-4.3.3-7] [MQTT-4.3.3-13]
         # One that has expired goes out too: the client may have it already, and the exchange is to end.
         if self.avatar is not None and not self.may_receive_delivery(delivery):
             del self.inflight[packet_id]

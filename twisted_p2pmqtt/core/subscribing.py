@@ -59,7 +59,7 @@ def _judge(limits: Limits, request: SubscriptionRequest, version: int) -> str | 
             raise ProtocolViolation("No Local on a shared subscription")
         if not limits.shared_subscriptions:
             return ReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
-    if not limits.wildcard_subscriptions and is_wild(matched):
+    if not limits.wildcard_subscriptions and is_wild(matched):  # [MQTT3-3.8.3-2]
         return ReasonCode.WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED
     if matched.count("/") >= limits.max_topic_levels or len(matched.encode()) > limits.max_topic_bytes:
         return ReasonCode.QUOTA_EXCEEDED
@@ -85,8 +85,8 @@ def _answer(
         ) or (session.is_durable and not broker.store.available):
             codes.append(ReasonCode.QUOTA_EXCEEDED)
         else:
-            qos = min(request.qos, broker.limits.max_qos)
-            codes.append(ReasonCode(qos))
+            qos = min(request.qos, broker.limits.max_qos)  # [MQTT-3.2.2-10]
+            codes.append(ReasonCode(qos))  # [MQTT-3.8.4-7]
             subscription = Subscription(
                 request.topic_filter, qos, request.no_local, request.retain_as_published, identifier
             )
@@ -101,6 +101,8 @@ def _answer(
         codes = [code if code < 0x80 else FAILURE for code in codes]
     frame = connection.encode_fitting(Suback(packet.packet_id, list(codes)))
     promises_nothing = all(code >= 0x80 for code in codes)
+    # [MQTT-2.2.1-6] [MQTT-3.8.4-2] [MQTT-3.9.3-1] [MQTT3-2.3.1-7] [MQTT3-3.8.4-1] [MQTT3-3.8.4-2] [MQTT3-3.8.4-4]
+    # [MQTT3-3.8.4-5] [MQTT3-3.9.3-1]
     connection.respond(frame, frame if promises_nothing else b"")  # [MQTT-3.8.4-1] [MQTT-3.8.4-5] [MQTT-3.8.4-6]
     for subscription, matched in replays:
         broker.replay(session, subscription, matched)
@@ -131,10 +133,11 @@ def unsubscribe(connection: Connection, session: Session, packet: Unsubscribe) -
     broker = connection.broker
     codes = []
     for topic_filter in packet.topic_filters:
-        subscription = session.subscriptions.pop(topic_filter, None)
+        subscription = session.subscriptions.pop(topic_filter, None)  # [MQTT-3.10.4-1] [MQTT3-3.10.4-1]
         if subscription is None:
             codes.append(ReasonCode.NO_SUBSCRIPTION_EXISTED)
             continue
+        # [MQTT-3.10.4-2] [MQTT-3.10.4-3] [MQTT3-3.10.4-2] [MQTT3-3.10.4-3]
         broker.unsubscribe_filter(session, subscription)
         if session.replay is not None:
             session.replay.forget(topic_filter)
@@ -143,4 +146,5 @@ def unsubscribe(connection: Connection, session: Session, packet: Unsubscribe) -
         if broker.observers:
             broker.observers.tell("unsubscribed", session.client_id, topic_filter)
         codes.append(ReasonCode.SUCCESS)
+    # [MQTT-3.10.4-6] [MQTT-3.11.3-1] [MQTT3-3.10.4-5] [MQTT3-3.10.4-6]
     connection.send(Unsuback(packet.packet_id, list(codes)))  # [MQTT-3.10.4-4] [MQTT-3.10.4-5] [MQTT3-3.10.4-4]

@@ -102,7 +102,7 @@ class SubscriptionTree:
                 entry.groups = {}
             holders = entry.groups.setdefault(share_name, SharedGroup(share_name)).members
         is_new = subscriber not in holders
-        holders[subscriber] = subscription  # [MQTT-3.8.4-3] [MQTT3-3.8.4-3]
+        holders[subscriber] = subscription  # [MQTT-3.8.4-3] [MQTT3-3.8.4-3] [MQTT-3.8.4-4]
         self.count += is_new
         return is_new
 

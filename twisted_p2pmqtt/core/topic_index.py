@@ -66,7 +66,7 @@ class TopicIndex:
 
     @staticmethod
     def _below(node: Node, depth: int) -> Iterator[str]:
-        # `a/#` matches `a` itself [MQTT-4.7.1-2], so the node's own name counts; the root has none
+        # `a/#` matches `a` itself (4.7.1.2), so the node's own name counts; the root has none
         stack = [(node, depth)]
         while stack:
             node, depth = stack.pop()

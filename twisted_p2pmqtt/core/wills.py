@@ -65,6 +65,7 @@ class PendingWill:
         will, broker = self.will, self._broker
         properties = Properties(**will.properties)
         properties.pop("will_delay_interval", None)
+        # [MQTT-3.1.2-14] [MQTT-3.1.2-15] [MQTT-3.1.3-10] [MQTT3-3.1.2-16] [MQTT3-3.1.2-17]
         message = Message(will.topic.encode(), will.payload, 0, will.qos, int(will.retain), properties=properties)
         interval = properties.get("message_expiry_interval")
         if interval is not None:

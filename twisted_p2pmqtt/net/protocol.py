@@ -78,7 +78,7 @@ class MQTTProtocol(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes from the peer."""
-        self.connection.receive(data)
+        self.connection.receive(data)  # [MQTT-4.2.0-1] [MQTT3-7.1.1-1]
         self.factory.broker.taken_in(len(data))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -218,7 +218,7 @@ class MQTTFactory(Factory):
     ``is_proxied``: a peer's address is known only with its first bytes, as behind a ``haproxy:`` endpoint.
     """
 
-    protocol: Any = MQTTProtocol
+    protocol: Any = MQTTProtocol  # a server only: nothing here connects to another one  [MQTT3-7.0.0-1]
     noisy = False
 
     def __init__(

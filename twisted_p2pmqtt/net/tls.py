@@ -12,11 +12,16 @@ Needs pyOpenSSL and cryptography, the extra ``tls``, but only when it is used.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
 NONE, OPTIONAL, REQUIRED = "none", "optional", "required"
 """Whether a client has to show a certificate.  One that it does show must be good, or the handshake fails."""
+
+
+KEY_UPDATES = 100
+"""How often a client may change its keys within a minute."""
 
 
 class TLSFilesError(ValueError):
@@ -58,8 +63,9 @@ def server_context(
     # Twisted's choice of ciphers, modes and the like; the files go to OpenSSL as they are.
     options = CertificateOptions(raiseMinimumTo=TLSVersion.TLSv1_2, acceptableProtocols=list(protocols))
     context = options.getContext()  # made once, for every connection
-    # A client that asks for one handshake after another costs more than it pays.
+    # A client that asks for new keys again and again costs more than it pays: TLS 1.2 by a handshake, 1.3 by KeyUpdate.
     context.set_options(SSL.OP_NO_RENEGOTIATION)
+    context.set_info_callback(_watch)
     try:
         context.use_certificate_chain_file(certificate)
         context.use_privatekey_file(private_key)
@@ -78,6 +84,13 @@ def _is_good(connection: Any, certificate: Any, error: int, depth: int, is_good:
     return bool(is_good)  # as OpenSSL judges it
 
 
+def _watch(connection: Any, where: int, value: int) -> None:
+    """OpenSSL tells of its steps; behind the handshake only KeyUpdate makes any."""
+    protocol = connection.get_app_data()
+    if protocol is not None and connection.get_state_string() == b"TLSv1.3 read client key update":
+        protocol.key_updated()
+
+
 def over_tls(context: Any, factory: Any, clock: Any = None) -> Any:
     """A factory for a port whose connections speak TLS and then what ``factory`` speaks.
 
@@ -87,11 +100,26 @@ def over_tls(context: Any, factory: Any, clock: Any = None) -> Any:
     from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
     class TLSProtocol(TLSMemoryBIOProtocol):
+        _key_updates = 0
+        _counted_from = 0.0
+
+        def makeConnection(self: Any, transport: Any) -> None:
+            TLSMemoryBIOProtocol.makeConnection(self, transport)
+            self.getHandle().set_app_data(self)
+
+        def key_updated(self) -> None:
+            now = time.monotonic()
+            if now - self._counted_from > 60:
+                self._counted_from, self._key_updates = now, 0
+            self._key_updates += 1
+
         def dataReceived(self: Any, data: bytes) -> None:
             TLSMemoryBIOProtocol.dataReceived(self, data)
+            if self._key_updates > KEY_UPDATES:
+                self.abortConnection()
             # The peer has ended TLS, or broken it: then the transport was told to close, but it never does while a
             # producer is registered and paused.
-            if getattr(self.transport, "disconnecting", False):
+            elif getattr(self.transport, "disconnecting", False):
                 self.unregisterProducer()
 
     wrapped = TLSMemoryBIOFactory(context, False, factory, clock)

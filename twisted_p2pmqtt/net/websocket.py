@@ -152,7 +152,7 @@ class WebSocketTransport:
         end: CloseConnection | None = None
         for event in frames.events():
             if isinstance(event, BytesMessage):
-                payloads.append(bytes(event.data))  # frames and packets need not begin together [MQTT-6.0.0-2]
+                payloads.append(bytes(event.data))  # they need not begin together [MQTT-6.0.0-2] [MQTT3-6.0.0-2]
             elif isinstance(event, Ping):
                 if not self.disconnecting:
                     self._pongs.append(frames.send(Pong(event.payload)))
