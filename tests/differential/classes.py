@@ -36,7 +36,7 @@ class Parting(NamedTuple):
 
 
 def _is_refusal(event: tuple[Any, ...]) -> bool:
-    return event[0] == "DISCONNECT" or (event[0] == "CONNACK" and event[1] != 0)
+    return bool(event[0] == "DISCONNECT" or (event[0] == "CONNACK" and event[1] != 0))
 
 
 def _drop_refusal(view: View) -> None:
@@ -100,7 +100,9 @@ def _overlap(difference: Difference) -> None:
 
 def _merged(publishes: list[Publish]) -> list[Publish]:
     found = {(p.topic, p.payload, p.properties): p for p in publishes}
-    return [replace(p, qos=0, retain=False, dup=False, is_same_id=False, identifiers=()) for _, p in sorted(found.items())]
+    return [
+        replace(p, qos=0, retain=False, dup=False, is_same_id=False, identifiers=()) for _, p in sorted(found.items())
+    ]
 
 
 def _shared_retained(difference: Difference) -> None:
