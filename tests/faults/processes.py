@@ -1,0 +1,139 @@
+"""Brokers as processes of their own, on a directory that stays when they are killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.brokers import ROOT, free_port
+from benchmarks.probes import NotAvailable
+from tests.faults.crash import VARIABLE
+
+START_TIMEOUT = 30.0
+
+
+class BrokerProcess:
+    """One broker: ``start``, ``kill``, and again, on one port and one directory.  Its output goes to ``log``."""
+
+    name = "broker"
+    has_p2p = False
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self.log = directory / "log"
+        self.process: subprocess.Popen[bytes] | None = None
+        directory.chmod(0o777)  # mosquitto, started by root, becomes a user of its own
+
+    def command(self) -> list[str]:
+        """What to run."""
+        raise NotImplementedError
+
+    def start(self, crash_at: str = "", wrapper: tuple[str, ...] = (), extra: tuple[str, ...] = ()) -> None:
+        """Start it; it may not be ready yet."""
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("P2PMQTT_")}
+        if crash_at:
+            environment[VARIABLE] = crash_at
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [*wrapper, *self.command(), *extra],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.PIPE if extra else output,
+                start_new_session=bool(wrapper),
+            )
+
+    def wait_until_ready(self) -> bool:
+        """Wait until it accepts connections; False where it has ended instead."""
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline:
+            if not self.is_running:
+                return False
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                return True
+            time.sleep(0.01)
+        raise TimeoutError(f"{self.name} was not ready after {START_TIMEOUT:.0f} s")
+
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """SIGTERM, and wait."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: int) -> None:
+        process, self.process = self.process, None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(number)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
+
+    def last_words(self) -> str:
+        """The end of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+
+
+class Ours(BrokerProcess):
+    """``twistd p2pmqtt`` with the SQLite store."""
+
+    has_p2p = True
+
+    def __init__(self, directory: Path, durability: str = "commit", store: Path | None = None) -> None:
+        super().__init__(directory)
+        self.name = f"ours, {durability}"
+        self.store = store or directory / "store.db"
+        self.config = directory / "p2pmqtt.toml"
+        self.config.write_text(
+            f'[[listener]]\nendpoint = "tcp:{self.port}:interface=127.0.0.1"\nallow_anonymous = true\n'
+            f'[store]\ntype = "sqlite"\npath = "{self.store}"\ndurability = "{durability}"\n'
+            "[limits]\nmax_queued_messages = 1000000\nmax_queued_bytes = 1000000000\n[p2p]\nmax_queued = 1000000\n"
+        )
+
+    def command(self) -> list[str]:
+        pid = self.directory / "pid"
+        pid.unlink(missing_ok=True)
+        options = ["--nodaemon", f"--pidfile={pid}", "p2pmqtt", "--config", str(self.config)]
+        return [sys.executable, "-m", "tests.faults.crash", *options]
+
+
+class Mosquitto(BrokerProcess):
+    """As its package sets it up (``default``), or told to save after every change (``safest``)."""
+
+    def __init__(self, directory: Path, settings: str = "default") -> None:
+        super().__init__(directory)
+        self.name = f"mosquitto, {settings}"
+        self.config = directory / "mosquitto.conf"
+        executable = shutil.which("mosquitto") or shutil.which("/usr/sbin/mosquitto")
+        if executable is None:
+            raise NotAvailable("mosquitto is not installed")
+        self.executable = executable
+        lines = [f"listener {self.port} 127.0.0.1", "allow_anonymous true", "log_type error"]
+        lines += ["max_queued_messages 0", "max_inflight_messages 0"]
+        lines += ["persistence true", f"persistence_location {directory}/"]
+        if settings == "safest":
+            lines += ["autosave_interval 1", "autosave_on_changes true"]
+        self.config.write_text("\n".join(lines) + "\n")
+
+    def command(self) -> list[str]:
+        return [self.executable, "-c", str(self.config)]
