@@ -176,7 +176,7 @@ async def test_a_stalled_reader_is_aborted_in_time(kind: str, pki: Pki) -> None:
     await listening.fill()
     blocked = time.monotonic()
     await until(lambda: protocol not in listening.mqtt_factory.connections)
-    assert 0.75 < time.monotonic() - blocked < 2.5
+    assert 0.75 < time.monotonic() - blocked < 5  # not before its time, and far from never
     assert listening.broker.stats.stalled_connections == 1
     assert not fast.is_lost
     await fast.publish("b", b"", 1)
