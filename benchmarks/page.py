@@ -1,6 +1,6 @@
 """Puts figures into docs/performance.md, and draws its charts, from what the `--json` options wrote.
 
-    python -m benchmarks.page results.json startup.json --growth growth.json
+    python -m benchmarks.page results.json startup.json --growth growth.json --memory memory.json
 
 The page says where: everything between `<!-- begin NAME -->` and `<!-- end NAME -->` is written here, and only here.
 `python -m benchmarks --markdown results.json` prints the block of the rows alone.
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import chart, growth, growth_chart
+from benchmarks import chart, growth, growth_chart, memory
 from benchmarks.brokers import ROOT
 
 DOCS = ROOT / "docs"
@@ -101,6 +101,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.page", description="Put figures into the page.")
     parser.add_argument("results", nargs="*", type=Path, metavar="FILE", help="of the rows, and of startup")
     parser.add_argument("--growth", type=Path, metavar="FILE", help="of benchmarks.growth")
+    parser.add_argument("--memory", type=Path, metavar="FILE", help="of benchmarks.memory")
     options = parser.parse_args()
     page = (DOCS / PAGE).read_text()
     if options.results:
@@ -112,6 +113,8 @@ def main() -> int:
         points = growth.read(options.growth)
         page = insert(page, "growth", "\n".join(growth.table(points)))
         (DOCS / "growth.svg").write_text(growth_chart.draw(points))
+    if options.memory:
+        page = insert(page, "memory", memory.table(memory.read(options.memory)))
     (DOCS / PAGE).write_text(page)
     return 0
 

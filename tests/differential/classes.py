@@ -148,7 +148,8 @@ def _bad_filter(difference: Difference) -> bool:
 
 
 def _share_filter(difference: Difference) -> bool:
-    return _we_refuse(difference) and b"$share" in difference.step.data and difference.ours.code == 0x82
+    refused = difference.ours.code == 0x82 or any(e[0] == "SUBACK" and 0x80 in e[2] for e in difference.ours.flow)
+    return b"$share" in difference.step.data and isinstance(difference.step.packet, Subscribe) and refused
 
 
 def _reserved_topic(difference: Difference) -> bool:

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.probes import NotAvailable
+from tests.faults.crash import CRUCIAL, POINTS
 from tests.faults.kills import KillLoop, Result, table
 from tests.faults.processes import BrokerProcess, Mosquitto, Ours
 
@@ -46,6 +47,7 @@ def run_kills(options: argparse.Namespace) -> int:
     if options.broker in ("mosquitto", "all"):
         makers += [partial(Mosquitto, settings=settings) for settings in ("default", "safest")]
     results: list[Result] = []
+    points = (*POINTS, *CRUCIAL * 3)  # the crucial ones more often
     for make in makers:
         with tempfile.TemporaryDirectory(prefix="p2pmqtt-faults-") as name:
             try:
@@ -54,7 +56,7 @@ def run_kills(options: argparse.Namespace) -> int:
                 show(str(error))
                 continue
             loop = KillLoop(broker, options.seed, options.longest)
-            result = asyncio.run(loop.run(options.kills, isinstance(broker, Ours), progress))
+            result = asyncio.run(loop.run(options.kills, points if isinstance(broker, Ours) else (), progress))
             progress("")
             results.append(result)
             for note in result.notes:

@@ -76,8 +76,9 @@ def _encode_will(will: Will, version: int) -> bytes:
 
 def encode_connack(packet: Connack, version: int) -> bytes:
     """Section 3.2."""
-    properties = encode_properties(packet.properties) if version == 5 else b""
-    return _packet(0x20, bytes((packet.session_present, packet.reason_code)) + properties)
+    if version < 5:
+        return b"\x20\x02%c%c" % (packet.session_present, packet.reason_code)
+    return _packet(0x20, bytes((packet.session_present, packet.reason_code)) + encode_properties(packet.properties))
 
 
 def encode_publish(packet: Message, version: int) -> bytes:
