@@ -49,8 +49,8 @@ AS_COMPARED = {
         "Server's choice: CONNACK MAY (MQTT-3.1.4-1), DISCONNECT SHOULD be sent before the close (4.13.2)",
     ),
     "refusal-code": Row(
-        "the code that the packet's own section names: 0x82 for what is called a Protocol Error there (no topic filter, "
-        "packet identifier 0, reserved or contradicting options), 0x90 for a topic name with a wildcard, 0x94 for a "
+        "the code that the packet's own section names: 0x82 for what is called a Protocol Error there (no topic "
+        "filter, packet identifier 0, reserved or contradicting options), 0x90 for a topic name with a wildcard, 0x94 for a "
         "topic alias out of range, 0x84 in the form of 5.0 for a protocol level above 5",
         "0x81 for most of what does not decode, 0x82 for wildcards in topic names, CONNACK 0x01 in the form of 3.1.1 "
         "for an unknown level",
@@ -120,8 +120,8 @@ PARTED = {
         "MQTT-2.1.3-1, MQTT3-2.2.2-2",
     ),
     "identifier-in-publish": Row(
-        "a client's PUBLISH with a Subscription Identifier: at QoS 0 DISCONNECT 0x82, else accepted with the identifier "
-        "taken off",
+        "a client's PUBLISH with a Subscription Identifier: at QoS 0 DISCONNECT 0x82, else accepted with the "
+        "identifier taken off",
         "accepted or refused by its value",
         "MQTT-3.3.4-6",
     ),
@@ -151,8 +151,8 @@ PARTED = {
         "MQTT-3.8.4-3",
     ),
     "will-at-takeover": Row(
-        "the older connection's will is published when its client id is taken over (5.0: unless it is delayed), and not "
-        "to the connection that is just being closed",
+        "the older connection's will is published when its client id is taken over (5.0: unless it is delayed), and "
+        "not to the connection that is just being closed",
         "not where the session goes on, and to itself where it ends",
         "MQTT-3.1.2-8, MQTT3-3.1.2-8",
     ),

@@ -73,9 +73,22 @@ STATEMENTS = {
 POINTS = tuple(f"{name}.{when}" for name in (*PLACES, *STATEMENTS) for when in ("before", "after"))
 
 CRUCIAL = (
-    "hand_over.after write.before begin.after insert.after received.after state.after forget.after delete.after"
-    " commit.before commit.after mark.before finished.before acknowledge.before answer.after flush.before"
-).split()
+    "hand_over.after",
+    "write.before",
+    "begin.after",
+    "insert.after",
+    "received.after",
+    "state.after",
+    "forget.after",
+    "delete.after",
+    "commit.before",
+    "commit.after",
+    "mark.before",
+    "finished.before",
+    "acknowledge.before",
+    "answer.after",
+    "flush.before",
+)
 """Points between a promise and its commit, and between the commit and its acknowledgement."""
 
 HESITATION = 0.02
