@@ -50,8 +50,8 @@ AS_COMPARED = {
     ),
     "refusal-code": Row(
         "the code that the packet's own section names: 0x82 for what is called a Protocol Error there (no topic "
-        "filter, packet identifier 0, reserved or contradicting options), 0x90 for a topic name with a wildcard, 0x94 for a "
-        "topic alias out of range, 0x84 in the form of 5.0 for a protocol level above 5",
+        "filter, packet identifier 0, reserved or contradicting options), 0x90 for a topic name with a wildcard, 0x94 "
+        "for a topic alias out of range, 0x84 in the form of 5.0 for a protocol level above 5",
         "0x81 for most of what does not decode, 0x82 for wildcards in topic names, CONNACK 0x01 in the form of 3.1.1 "
         "for an unknown level",
         "MQTT-4.13.1-1 asks for the close; 4.13 lets the sender name the more specific code of section 2.4",
@@ -93,11 +93,11 @@ PARTED = {
         "server's choice",
     ),
     "share-filter": Row(
-        "a filter that begins as a shared one and is none is a Protocol Error in 5.0, and refused in SUBACK before",
-        "`$share//a`, `$share/+/a` and, before 5.0, any of them is accepted",
-        "MQTT-4.8.2-1, MQTT-4.8.2-2; 3.1.1 knows no shared subscriptions, and may refuse any filter",
+        "a filter that begins as a shared one and is none is a Protocol Error in 5.0, and refused in SUBACK before; No "
+        "Local on a shared subscription is a Protocol Error",
+        "`$share//a`, `$share/+/a` and, before 5.0, any of them is accepted; so is No Local",
+        "MQTT-4.8.2-1, MQTT-4.8.2-2, MQTT-3.8.3-4; 3.1.1 knows no shared subscriptions, and may refuse any filter",
     ),
-    "shared-no-local": Row("No Local on a shared subscription is a Protocol Error", "accepted", "MQTT-3.8.3-4"),
     "reserved-topic": Row(
         "clients cannot publish to topics that begin with `$`: 0x87, and CONNACK 0x87 or 0x05 for such a will",
         "`$SYS` and `$share` are refused by closing; any other is an ordinary topic",
