@@ -1,6 +1,8 @@
 """PacketReader: where it stops, what it keeps, when it refuses, and what that costs."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.wire import FROM_CLIENT, VECTORS, comparable, read_all
 from twisted_p2pmqtt.codec.decode import Packet
@@ -10,6 +12,7 @@ from twisted_p2pmqtt.codec.packets import Connect, Pingreq, Puback, Pubacks, Sub
 from twisted_p2pmqtt.codec.primitives import encode_varint
 from twisted_p2pmqtt.codec.properties import Properties
 from twisted_p2pmqtt.codec.reader import PacketReader
+from twisted_p2pmqtt.codec.writer import encode
 
 CONNECT = bytes.fromhex("10 0e 0004 4d515454 04 02 003c 0002 6331")
 SUBSCRIBE = bytes.fromhex("82 08 000a 0003 612f62 01")
@@ -310,3 +313,50 @@ def test_a_run_of_pubacks_does_not_hide_an_illegal_one() -> None:
     reader = PacketReader(version=4)
     assert reader.feed(puback(1) + puback(2) + puback(0) + puback(3)) == [Pubacks([1, 2])]
     assert isinstance(reader.error, ProtocolViolation)
+
+
+def seen(packet: Packet) -> object:
+    """What there is to see of a packet."""
+    if not isinstance(packet, Message):
+        return packet
+    return [getattr(packet, name) for name in (*Message.__slots__, "payload") if not name.startswith("_")]
+
+
+# Bursts that begin alike
+
+FIRST_BYTES = st.sampled_from((0x30, 0x31, 0x32, 0x33, 0x34, 0x3A, 0x3B))
+
+
+@st.composite
+def bursts(draw: st.DrawFn) -> tuple[int, list[bytes]]:
+    """Messages of one publisher that resemble each other more or less, an illegal one among them perhaps."""
+    version = draw(st.sampled_from((4, 5)))
+    packets = []
+    for _ in range(draw(st.integers(1, 8))):
+        first, topic = draw(FIRST_BYTES), draw(st.sampled_from((b"t", b"u", b"t/t")))
+        body = len(topic).to_bytes(2, "big") + topic
+        if first & 6:
+            body += draw(st.sampled_from((0, 1, 2, 0x3000))).to_bytes(2, "big")
+        if version == 5:
+            body += draw(st.sampled_from((b"\0", b"\0", b"\x02\x01\x01", b"\x02\x01")))
+        body += draw(st.sampled_from((b"", b"x", b"xy", b"\0" * 200, b"0\5\0\1t0\5")))
+        packets.append(bytes((first,)) + encode_varint(len(body)) + body)
+    return version, packets
+
+
+@given(bursts())
+def test_a_burst_in_one_piece_is_what_its_packets_are(burst: tuple[int, list[bytes]]) -> None:
+    version, packets = burst
+    reader = PacketReader(version=version)
+    apart = PacketReader(version=version)
+    expected = [seen(packet) for data in packets for packet in apart.feed(data)]
+    assert [seen(packet) for packet in reader.feed(b"".join(packets))] == expected
+    assert type(reader.error) is type(apart.error)
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_a_burst_ends_where_its_last_packet_is_not_whole(version: int) -> None:
+    packet = encode(Message(b"t", b"payload", qos=1, packet_id=7), version)
+    reader = PacketReader(version=version)
+    assert len(reader.feed(packet * 3 + packet[:-1])) == 3
+    assert [seen(one) for one in reader.feed(packet[-1:])] == [seen(one) for one in reader.feed(packet)]

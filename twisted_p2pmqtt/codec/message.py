@@ -20,15 +20,15 @@ class Message:
     """One application message.
 
     ``topic`` is the name in UTF-8; ``qos``, ``retain`` (0 or ``RETAIN``) and ``dup`` (0 or ``DUP``) are as published,
-    the latter two as bits of the fixed header; ``packet_id`` is the publisher's (0 for QoS 0); ``properties`` the
-    PUBLISH properties as published.  ``expires_at`` is a time on the broker's monotonic clock in seconds, or None.
+    the latter two as bits of the fixed header; ``body[start:]`` is the payload; ``packet_id`` is the publisher's (0
+    for QoS 0); ``properties`` the PUBLISH properties as published.  ``expires_at`` is a time on the broker's monotonic
+    clock in seconds, or None.
     Frames are kept once made, so topic and properties are final by then (``readdress``).
     """
 
     __slots__ = (
-        "_body",
         "_property_body",
-        "_start",
+        "body",
         "dup",
         "expires_at",
         "frame_v3",
@@ -37,6 +37,7 @@ class Message:
         "properties",
         "qos",
         "retain",
+        "start",
         "topic",
     )
 
@@ -53,13 +54,10 @@ class Message:
         frame_v3: bytes | None = None,
         frame_v5: bytes | None = None,
     ) -> None:
-        """``body[start:]`` is the payload.
-
-        ``frame_v3`` and ``frame_v5`` are given by the reader where a packet may go out as it came.
-        """
+        """``frame_v3`` and ``frame_v5`` are given by the reader where a packet may go out as it came."""
         self.topic = topic
-        self._body = body
-        self._start = start
+        self.body = body
+        self.start = start
         self.qos = qos
         self.retain = retain
         self.dup = dup
@@ -73,12 +71,12 @@ class Message:
     @property
     def payload(self) -> bytes:
         """The application's bytes."""
-        return self._body[self._start :] if self._start else self._body
+        return self.body[self.start :]
 
     @property
     def size(self) -> int:
         """Bytes that keeping this message costs: payload and, for one from the wire, its header."""
-        return len(self._body)
+        return len(self.body)
 
     def readdress(self, topic: bytes, properties: Properties, property_body: bytes | None = None) -> None:
         """Give the message another topic and other properties, before anybody else has seen it.

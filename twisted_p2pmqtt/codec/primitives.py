@@ -24,10 +24,13 @@ def decode_varint(data: bytes, pos: int, end: int) -> tuple[int, int]:
     raise MalformedPacket("variable byte integer is cut off or longer than four bytes")
 
 
+_ONE_BYTE = [bytes((value,)) for value in range(128)]
+
+
 def encode_varint(value: int) -> bytes:
     """The fewest bytes that hold ``value`` (0 to 268,435,455)."""  # [MQTT-1.5.5-1]
-    if value < 128:
-        return bytes((value,))
+    if 0 <= value < 128:
+        return _ONE_BYTE[value]
     if value > MAX_REMAINING_LENGTH:
         raise ValueError(f"{value} does not fit a variable byte integer")
     out = bytearray()

@@ -183,6 +183,14 @@ class PacketReader:
                     append(Message(topic, packet, body - pos, 0, 0, 0, 0, NO_PROPERTIES, None, packet))
                 else:
                     append(Message(topic, packet, body - pos, 0, 0, 0, 0, NO_PROPERTIES, packet))
+                if (
+                    2 * end - pos <= size
+                    and data[end] == first
+                    and data[end + 1] == data[pos + 1]
+                    and data.startswith(topic, end + at + 2 - pos)
+                    and not properties
+                ):
+                    end = self._read_alike(data, end, packets)
             elif remaining == 2 and first in ACKNOWLEDGEMENTS and version:
                 packet_id = data[at] << 8 | data[at + 1]
                 if not packet_id:
@@ -202,6 +210,38 @@ class PacketReader:
                     return
                 append(DECODERS[first >> 4](data[at:end], version))
             pos = end
+
+    def _read_alike(self, data: bytes, pos: int, packets: list[Packet]) -> int:
+        """Read on where a burst to one topic goes on: messages without properties that begin with the same flags,
+        length and topic as the last one need no other look.  Gives where the first that differs begins.
+        """
+        like = packets[-1]
+        assert isinstance(like, Message)
+        topic, start, qos, retain, dup = like.topic, like.start, like.qos, like.retain, like.dup
+        append, begins, size, length = packets.append, data.startswith, len(data), len(like.body)
+        is_v5 = self.version == 5
+        end = pos + length
+        if qos:
+            at = start - 3 if is_v5 else start - 2
+            head = like.body[:at]
+            while end <= size and begins(head, pos):
+                packet_id = data[pos + at] << 8 | data[pos + at + 1]
+                if not packet_id or (is_v5 and data[pos + at + 2]):
+                    break
+                append(Message(topic, data[pos:end], start, qos, retain, dup, packet_id))
+                pos = end
+                end += length
+        elif not retain:
+            head = like.body[:start]
+            while end <= size and begins(head, pos):
+                packet = data[pos:end]
+                if is_v5:
+                    append(Message(topic, packet, start, 0, 0, 0, 0, NO_PROPERTIES, None, packet))
+                else:
+                    append(Message(topic, packet, start, 0, 0, 0, 0, NO_PROPERTIES, packet))
+                pos = end
+                end += length
+        return pos
 
     def _long_remaining(self, data: bytes, pos: int, size: int) -> tuple[int, int]:
         """A remaining length of two to four bytes and where the packet goes on; -1 where the rest is still to come."""

@@ -22,11 +22,9 @@ from twisted_p2pmqtt.codec.properties import Properties
 from twisted_p2pmqtt.codec.topics import check_topic_name
 from twisted_p2pmqtt.core.commits import Commits
 from twisted_p2pmqtt.core.delivery import (
-    ACCEPTED,
     DENIED,
     EXPIRED,
     NO_SESSION,
-    NO_SUBSCRIBERS,
     QUOTA_EXCEEDED,
     STORE_UNAVAILABLE,
     TOO_LARGE,
@@ -35,6 +33,7 @@ from twisted_p2pmqtt.core.delivery import (
     Outcome,
 )
 from twisted_p2pmqtt.core.endpoints import Endpoint, register_endpoint
+from twisted_p2pmqtt.core.fan_out import FanOut
 from twisted_p2pmqtt.core.guard import MAX_DEPTH, Guard
 from twisted_p2pmqtt.core.info import SessionInfo, describe
 from twisted_p2pmqtt.core.limits import Limits, P2POptions
@@ -46,10 +45,10 @@ from twisted_p2pmqtt.core.registry import SessionRegistry
 from twisted_p2pmqtt.core.replay import Replay
 from twisted_p2pmqtt.core.restore import Restorer
 from twisted_p2pmqtt.core.retained import RetainedMessages
-from twisted_p2pmqtt.core.routes import Match, Plan, Route, RouteTable, encode_identifiers
+from twisted_p2pmqtt.core.routes import Route, RouteTable
 from twisted_p2pmqtt.core.stats import Stats
 from twisted_p2pmqtt.core.subscriber import Subscriber
-from twisted_p2pmqtt.core.subscriptions import SharedGroup, Subscription, SubscriptionTree
+from twisted_p2pmqtt.core.subscriptions import Subscription, SubscriptionTree
 from twisted_p2pmqtt.core.timers import TimerWheel
 from twisted_p2pmqtt.interfaces import IBroker, IBrokerObserver, IP2PRouter, IStore, MalformedP2PTopic
 
@@ -90,7 +89,6 @@ class Broker:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.limits = limits or Limits()
-        self.p2p = P2PDelivery(self, p2p or P2POptions())
         self.router = router if router is not None else PrefixP2PRouter()  # [MQTT3-7.0.0-2]
         self.store = store
         self.wall = wall
@@ -103,6 +101,8 @@ class Broker:
         self.retained = RetainedMessages(self.limits.max_retained_messages, self.limits.max_retained_bytes)
         self.registry = SessionRegistry(self)
         self.sessions = self.registry.sessions
+        self.fan_out = FanOut(self)
+        self.p2p = P2PDelivery(self, p2p or P2POptions())
         self.endpoints: dict[str, Endpoint] = {}
         self.commits = Commits(self)
         self.touched: list[Any] = []
@@ -135,77 +135,7 @@ class Broker:
         plan = route.plan or self.routes.plan(route)
         if self.observers:
             self.observers.published(publisher, message, is_p2p=False)
-        if message.qos or plan.special or plan.groups:
-            return self._fan_out(plan, message, publisher)
-        if not plan.plain:
-            return NO_SUBSCRIBERS
-        self._fan_out_qos0(plan.plain, message)
-        return ACCEPTED
-
-    def _fan_out_qos0(self, subscribers: list[Subscriber], message: Message) -> None:
-        touched = self.touched
-        shared: Delivery | None = None
-        for subscriber in subscribers:
-            encoding = subscriber.encoding
-            if encoding == 4:
-                frame = message.frame_v3 or message.frame(4)
-            elif encoding == 5:
-                frame = message.frame_v5 or message.frame(5)
-            else:
-                shared = shared or Delivery(message, 0)
-                subscriber.deliver(shared)
-                continue
-            sink = subscriber.sink
-            if not sink:
-                touched.append(subscriber.connection)
-            sink.append(frame)
-
-    def _fan_out(self, plan: Plan, message: Message, publisher: Publisher) -> Outcome:
-        """Every QoS and option."""
-        outcomes: set[Outcome] = set()
-        if message.qos:
-            self._fan_out_acknowledged(plan, message, outcomes)
-        elif plan.plain:
-            self._fan_out_qos0(plan.plain, message)
-            outcomes.add(ACCEPTED)
-        for match in plan.special:
-            outcomes.add(self._deliver_match(match, message, publisher))
-        for group in plan.groups:
-            outcomes.add(self.deliver_shared(group, message))
-        return sum_up(outcomes)
-
-    def _fan_out_acknowledged(self, plan: Plan, message: Message, outcomes: set[Outcome]) -> None:
-        if plan.by_qos[0]:
-            self._fan_out_qos0(plan.by_qos[0], message)
-            outcomes.add(ACCEPTED)
-        for qos in (1, 2):
-            subscribers = plan.by_qos[qos]
-            if subscribers:
-                delivery = Delivery(message, min(qos, message.qos))  # [MQTT-3.8.4-8] [MQTT3-3.8.4-6]
-                for subscriber in subscribers:
-                    outcomes.add(subscriber.deliver(delivery))
-
-    def _deliver_match(self, match: Match, message: Message, publisher: Publisher) -> Outcome:
-        if match.subscriber.client_id == publisher.client_id:
-            heard = match.without_local()  # [MQTT-3.8.3-3]
-            if heard is None:
-                return NO_SUBSCRIBERS
-            match = heard
-        retain = message.retain if match.retain_as_published else 0  # [MQTT-3.3.1-12] [MQTT-3.3.1-13] [MQTT3-3.3.1-9]
-        return match.subscriber.deliver(Delivery(message, min(match.qos, message.qos), retain, match.extra))
-
-    def deliver_shared(self, group: SharedGroup, message: Message) -> Outcome:
-        """To one member of the group."""
-        topic = message.topic.decode()
-        chosen = group.choose(lambda subscriber: subscriber.may_receive(topic))
-        if chosen is None:
-            return NO_SUBSCRIBERS
-        subscriber, subscription = chosen
-        retain = message.retain if subscription.retain_as_published else 0
-        # [MQTT-4.8.2-3]
-        delivery = Delivery(message, min(subscription.qos, message.qos), retain, encode_identifiers([subscription]))
-        delivery.group = group
-        return subscriber.deliver(delivery)
+        return self.fan_out.publish(plan, message, publisher)
 
     def _refuse(self, route: Route, outcome: Outcome) -> Outcome:
         stats = self.stats
@@ -448,7 +378,8 @@ class Broker:
             self.commits.start()
         touched, self.touched = self.touched, []
         for connection in touched:
-            connection.flush()
+            flush = connection.flush  # kept in a slot, and so no method to the interpreter
+            flush()
 
     def advance(self) -> None:
         """Move time on: fire due timers, and flush even if the wall clock was set back behind a pending call."""
@@ -477,16 +408,3 @@ class Broker:
 
     def _timer_failed(self) -> None:
         self.guard.report_internal("a timer")
-
-
-def sum_up(outcomes: set[Outcome]) -> Outcome:
-    """What the publisher is told of several deliveries: a refusal only where nobody took the message, or where somebody
-    could not store it.  A client that takes no packet as large counts as served [MQTT-3.1.2-25].
-    """
-    if STORE_UNAVAILABLE in outcomes:
-        return STORE_UNAVAILABLE
-    outcomes.discard(NO_SUBSCRIBERS)
-    for outcome in outcomes:
-        if outcome.reason_code < 0x80 or outcome is TOO_LARGE:
-            return ACCEPTED
-    return outcomes.pop() if outcomes else NO_SUBSCRIBERS

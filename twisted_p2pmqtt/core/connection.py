@@ -214,10 +214,10 @@ class Connection:
     def _process(self, packets: Iterator[Packet]) -> None:
         try:
             for packet in packets:
-                if packet.__class__ is Message:
+                if type(packet) is Message:
                     waiting = self.publishing.publish(packet)
                 else:
-                    waiting = _HANDLERS[packet.__class__](self, packet)
+                    waiting = _HANDLERS[type(packet)](self, packet)
                 if waiting is not None:
                     self._hold(waiting, packets)
                     return

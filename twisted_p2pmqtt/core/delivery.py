@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from twisted_p2pmqtt.core.subscriptions import SharedGroup
 
 
+PUBACK, PUBREC = b"\x40", b"\x50"
+
+MAX_EXPLAINED = 128
+"""Bytes that an acknowledgement with properties has at most."""
+
+
 class Delivery:
     """A message on its way to one subscriber.
 
@@ -57,14 +63,19 @@ class Delivery:
 
     def halves(self, version: int) -> tuple[bytes, bytes]:
         """The PUBLISH before and behind its packet id, for a first sending; kept."""
+        message, flags = self.message, self.qos << 1 | self.retain
         if version == 5:
             if self._halves_v5 is None:
-                self._halves_v5 = self.message.halves(5, self.qos << 1 | self.retain, self.extra)
+                if self.extra:
+                    self._halves_v5 = message.halves(5, flags, self.extra)
+                else:
+                    properties = message.property_body
+                    tail = encode_varint(len(properties)) + properties + message.body[message.start :]
+                    self._halves_v5 = encode_head(message.topic, flags, 2 + len(tail)), tail
             return self._halves_v5
         if self._halves_v3 is None:
-            payload = self.message.payload
-            head = encode_head(self.message.topic, self.qos << 1 | self.retain, 2 + len(payload))
-            self._halves_v3 = head, payload
+            tail = message.body[message.start :]
+            self._halves_v3 = encode_head(message.topic, flags, 2 + len(tail)), tail
         return self._halves_v3
 
     def copy(self) -> Delivery:
@@ -89,9 +100,23 @@ RELEASED = Released()
 
 
 class Outcome:
-    """What became of a publish: a reason code, for P2P perhaps a status, and the sentence that explains it."""
+    """What became of a publish: a reason code, for P2P perhaps a status, and the sentence that explains it.
 
-    __slots__ = ("_bare", "_full", "name", "reason_code", "reason_string", "status")
+    ``puback_head``, ``pubrec_head`` and ``explanation`` stand before and behind the packet id of a 5.0 acknowledgement
+    with properties, which is never longer than ``MAX_EXPLAINED``.
+    """
+
+    __slots__ = (
+        "_bare",
+        "_full",
+        "explanation",
+        "name",
+        "puback_head",
+        "pubrec_head",
+        "reason_code",
+        "reason_string",
+        "status",
+    )
 
     def __init__(self, name: str, reason_code: ReasonCode, status: str = "", reason_string: str = "") -> None:
         self.name = name
@@ -104,7 +129,8 @@ class Outcome:
             properties["reason_string"] = reason_string
         if status:
             properties["user_properties"] = [("p2p-status", status)]
-        self._full = self._tail(properties)
+        self._full = length, self.explanation = self._tail(properties)
+        self.puback_head, self.pubrec_head = PUBACK + length, PUBREC + length
 
     def _tail(self, properties: Properties) -> tuple[bytes, bytes]:
         """What stands before and behind the packet id, from the remaining length on."""

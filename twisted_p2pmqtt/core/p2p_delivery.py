@@ -43,22 +43,56 @@ class P2PDelivery:
 
     def __init__(self, broker: Broker, options: P2POptions) -> None:
         self._broker = broker
+        self._sessions = broker.sessions
+        self._stats = broker.stats
         self.options = options
         # What the options come to on the way of each message.
         self._has_business_topic = options.deliver_topic == "business"
         self._hides = options.hide_presence
         self._is_stamped = options.stamp_sender
         self._max_queued = options.max_queued
+        self._is_direct = self._has_business_topic and not options.hide_presence and not options.check_receive
 
     def publish(self, route: Route, message: Message, publisher: Publisher) -> Outcome:
         """One copy to the target's session; the outcome is what the sender may know."""
+        target = self._sessions.get(route.target)
+        if target is None or not target.encoding or message.properties or message.retain or not self._is_direct:
+            return self._publish(route, message, publisher, target)
+        # Nothing but the topic changes, and the sender's name comes in where the target can read it.
+        if message.qos:
+            stamp = publisher.stamp if self._is_stamped else NO_STAMP
+            message.readdress(route.target_topic, stamp.properties, stamp.body)
+            return self._deliver(target, Delivery(message, message.qos, 0, b"", True), publisher)
+        payload = message.body[message.start :]
+        if (
+            route.head_size != len(payload)
+            or route.head_sender != publisher.client_id
+            or route.head_encoding != target.encoding
+        ):
+            self._encode_head(route, target.encoding, len(payload), publisher)
+        sink = target.sink
+        if not sink:
+            self._broker.touched.append(target.connection)
+        sink.append(route.head + payload)
+        self._stats.p2p_delivered += 1
+        return ONLINE
+
+    def _encode_head(self, route: Route, encoding: int, size: int, publisher: Publisher) -> None:
+        """Have the route keep how a QoS 0 frame begins; messages of one topic tend to have one sender and one size."""
+        block = b""
+        if encoding == 5:
+            block = publisher.stamp.block if self._is_stamped else NO_STAMP.block
+        route.head = encode_head(route.target_topic, 0, len(block) + size) + block
+        route.head_encoding, route.head_size, route.head_sender = encoding, size, publisher.client_id
+
+    def _publish(self, route: Route, message: Message, publisher: Publisher, target: Subscriber | None) -> Outcome:
+        """The same with all that options, properties and absent targets ask for."""
         broker, options = self._broker, self.options
         if self._hides and isinstance(publisher, Session) and publisher.connection is not None:
             broker.touched.append(publisher.connection)  # its acknowledgement is written before the target's message
         if message.retain:
             broker.stats.p2p_retain_ignored += 1
             message.retain = 0
-        target: Subscriber | None = broker.sessions.get(route.target)
         if target is None:
             target = broker.endpoints.get(route.target)
         if target is None:
@@ -125,20 +159,6 @@ class P2PDelivery:
         return NO_SESSION
 
     def _hand_over(self, target: Subscriber, message: Message, topic: bytes, publisher: Publisher) -> Outcome:
-        encoding = target.encoding
-        if not message.qos and (encoding == 4 or (encoding == 5 and not message.properties)):
-            # Nothing but the topic changes, and the sender's name comes in where the target can read it.
-            sink = target.sink
-            if not sink:
-                self._broker.touched.append(target.connection)
-            payload = message.payload
-            if encoding == 4:
-                sink.append(encode_head(topic, 0, len(payload)) + payload)
-            else:
-                block = publisher.stamp.block if self._is_stamped else NO_STAMP.block
-                sink.append(encode_head(topic, 0, len(block) + len(payload)) + block + payload)
-            self._broker.stats.p2p_delivered += 1
-            return ONLINE
         if message.properties:
             timeout = wanted_acknowledgement(message) if message.qos else 0
             self._address(message, topic, publisher)
@@ -172,8 +192,8 @@ class P2PDelivery:
         message.readdress(topic, properties)
 
     def _deliver(self, target: Subscriber, delivery: Delivery, publisher: Publisher) -> Outcome:
-        stats = self._broker.stats
-        if not isinstance(target, Session):
+        stats = self._stats
+        if target.__class__ is not Session:
             outcome = cast(Endpoint, target).serve(delivery, publisher)
         elif not delivery.qos or len(target.inflight) < target.quota or self._has_queue_room(target, delivery):
             outcome = target.deliver(delivery)

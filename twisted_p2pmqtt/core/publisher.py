@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -39,12 +39,15 @@ class Publisher(Protocol):
         """May it publish along this route?"""
 
 
-class Stamp(NamedTuple):
+class Stamp:
     """The properties that name a P2P message's sender, and their encoded forms without and with the length in front."""
 
-    properties: Properties
-    body: bytes
-    block: bytes
+    __slots__ = ("block", "body", "properties")
+
+    def __init__(self, properties: Properties, body: bytes, block: bytes) -> None:
+        self.properties = properties
+        self.body = body
+        self.block = block
 
 
 def sender_stamp(client_id: str) -> Stamp:

@@ -16,14 +16,23 @@ from twisted_p2pmqtt.codec.errors import MQTTError, ProtocolViolation
 from twisted_p2pmqtt.codec.message import Message
 from twisted_p2pmqtt.codec.properties import NO_PROPERTIES, Properties
 from twisted_p2pmqtt.codec.writer import PACKET_ID, PUBACK_HEAD, PUBREC_HEAD
-from twisted_p2pmqtt.core.delivery import ACCEPTED, PAYLOAD_INVALID, QUOTA_EXCEEDED, TIMED_OUT, Awaited, Outcome
+from twisted_p2pmqtt.core.delivery import (
+    ACCEPTED,
+    MAX_EXPLAINED,
+    PAYLOAD_INVALID,
+    PUBACK,
+    PUBREC,
+    QUOTA_EXCEEDED,
+    TIMED_OUT,
+    Awaited,
+    Outcome,
+)
 from twisted_p2pmqtt.core.late import Done, Late, Line
 
 if TYPE_CHECKING:
     from twisted_p2pmqtt.core.connection import Connection
     from twisted_p2pmqtt.core.session import Session
 
-PUBACK, PUBREC = b"\x40", b"\x50"
 NO_LIMIT = 268_435_460
 
 
@@ -48,6 +57,7 @@ class Publishing:
         "_bucket",
         "_carried",
         "_connection",
+        "_is_explained",
         "_is_v5",
         "_limit",
         "_max_qos",
@@ -65,6 +75,7 @@ class Publishing:
         self._store = self._broker.store if self._broker.store.durable else None
         self._is_v5 = connection.version == 5
         self._limit = connection.max_packet_size or NO_LIMIT
+        self._is_explained = connection.is_explained and self._limit >= MAX_EXPLAINED
         self._aliases: dict[int, bytes] | None = None  # [MQTT-3.3.2-7]: they end with the connection
         self._unacknowledged = 0
         # QoS 2 ids of connections before: the Receive Maximum is this one's alone (4.9).
@@ -113,9 +124,11 @@ class Publishing:
         outcome = broker.publish_message(message, self._session)
         if outcome is ACCEPTED or not self._is_v5:
             frame = PUBACK_HEAD + PACKET_ID[message.packet_id]  # [MQTT-2.2.1-5] [MQTT-4.3.2-5] [MQTT3-2.3.1-6]
-        elif isinstance(outcome, Awaited):
+        elif type(outcome) is Awaited:
             self._await_target(PUBACK, message.packet_id, outcome)
             return
+        elif self._is_explained:
+            frame = outcome.puback_head + PACKET_ID[message.packet_id] + outcome.explanation
         else:
             frame = self._explain(PUBACK, message.packet_id, outcome)
         if not (connection.frames_held or broker.store.pending or self._pubacks):  # [MQTT-4.3.2-4] [MQTT3-4.3.2-2]
@@ -178,9 +191,11 @@ class Publishing:
             broker.store.receive(session.client_id, packet_id)
         if outcome is ACCEPTED or not self._is_v5:  # [MQTT3-3.3.5-2]
             frame = PUBREC_HEAD + PACKET_ID[packet_id]
-        elif isinstance(outcome, Awaited):
+        elif type(outcome) is Awaited:
             self._await_target(PUBREC, packet_id, outcome)
             return
+        elif self._is_explained:
+            frame = outcome.pubrec_head + PACKET_ID[packet_id] + outcome.explanation
         else:
             frame = self._explain(PUBREC, packet_id, outcome)
         if self._connection.frames_held or broker.store.pending or self._pubrecs:

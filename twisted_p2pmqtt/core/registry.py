@@ -115,7 +115,7 @@ class SessionRegistry:
         for delivery in [*left, *(session.pending or ())]:
             expires_at = delivery.message.expires_at
             if delivery.group is not None and (expires_at is None or expires_at > now):  # [MQTT-4.8.2-5] [MQTT-3.3.2-5]
-                self._broker.deliver_shared(delivery.group, delivery.message)
+                self._broker.fan_out.send_shared(delivery.group, delivery.message)
 
     def _expire(self, session: Session) -> None:
         self._broker.stats.sessions_expired += 1

@@ -54,19 +54,20 @@ def encode_identifiers(subscriptions: list[Subscription]) -> bytes:
 
 
 class Plan:
-    """Who gets an ordinary topic: plain subscribers by the QoS they asked for, special ones, shared groups."""
+    """Who gets an ordinary topic: plain subscribers by the QoS they asked for, special ones, shared groups.
 
-    __slots__ = ("by_qos", "groups", "plain", "special")
+    ``is_plain``: there are plain ones and no others.  ``only_qos``: there is but one, which asked for this QoS; or 0.
+    """
+
+    __slots__ = ("by_qos", "groups", "is_plain", "only_qos", "plain", "special")
 
     def __init__(self) -> None:
+        self.is_plain = False
+        self.only_qos = 0
         self.plain: list[Subscriber] = []
         self.by_qos: tuple[list[Subscriber], list[Subscriber], list[Subscriber]] = ([], [], [])
         self.special: list[Match] = []
         self.groups: list[SharedGroup] = []
-
-    @property
-    def is_empty(self) -> bool:
-        return not (self.plain or self.special or self.groups)
 
 
 def make_plan(tree: SubscriptionTree, topic: str) -> Plan:
@@ -86,6 +87,9 @@ def make_plan(tree: SubscriptionTree, topic: str) -> Plan:
             plan.by_qos[max(subscription.qos for subscription in subscriptions)].append(subscriber)
         else:
             plan.special.append(Match(subscriber, subscriptions))
+    plan.is_plain = bool(plan.plain) and not plan.special and not plan.groups
+    if plan.is_plain and len(plan.plain) == 1:
+        plan.only_qos = 2 if plan.by_qos[2] else 1 if plan.by_qos[1] else 0
     return plan
 
 
@@ -97,11 +101,16 @@ class Route:
     ``refusal`` is what whoever publishes here hears: the topic has the P2P form and is wrong (``is_malformed``), it
     starts with ``$``, or its router failed (``is_broken``: not kept, so the router is asked again).  A refusal
     ``is_for_clients`` where the broker's own process may do what they may not.  ``name`` is the topic as text,
-    ``topic`` as bytes.  ``plan`` is None until it is needed.
+    ``topic`` as bytes.  ``plan`` is None until it is needed; so is
+    ``head``, all but the payload of the last QoS 0 frame that went along here to a P2P target.
     """
 
     __slots__ = (
         "address",
+        "head",
+        "head_encoding",
+        "head_sender",
+        "head_size",
         "is_broken",
         "is_for_clients",
         "is_malformed",
@@ -124,6 +133,10 @@ class Route:
         self.is_malformed = False
         self.refusal: Outcome | None = None
         self.plan: Plan | None = None
+        self.head = b""
+        self.head_encoding = 0
+        self.head_sender = ""
+        self.head_size = 0
 
     def refuse(self, outcome: Outcome, is_for_clients: bool = False, is_malformed: bool = False) -> None:
         """Nobody, or no client, may publish here."""

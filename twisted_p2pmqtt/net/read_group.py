@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet import tcp
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
@@ -45,13 +45,10 @@ def plain_socket(transport: Any) -> Any:
     return None
 
 
-class _Member:
-    __slots__ = ("receive", "recv", "transport")
-
-    def __init__(self, transport: Any, receive: Callable[[bytes], object]) -> None:
-        self.transport = transport
-        self.recv: Callable[[int], bytes] = transport.getHandle().recv
-        self.receive = receive
+class _Member(NamedTuple):
+    recv: Callable[[int], bytes]
+    receive: Callable[[bytes], object]
+    transport: Any
 
 
 @implementer(IReadDescriptor)
@@ -76,7 +73,7 @@ class ReadGroup:
         transport.stopReading()
         if not self._members:
             self._reactor.addReader(self)
-        self._members[key] = _Member(transport, receive)
+        self._members[key] = _Member(transport.getHandle().recv, receive, transport)
         self._epoll.register(key, _READABLE)
         return key
 
@@ -124,8 +121,9 @@ class ReadGroup:
             member = members.get(key)
             if member is None:
                 continue  # closed by what an earlier one sent
+            recv, receive, transport = member
             try:
-                data = member.recv(READ_SIZE)
+                data = recv(READ_SIZE)
             except BlockingIOError:
                 continue
             except OSError:
@@ -137,10 +135,10 @@ class ReadGroup:
                     self._done()
                     self._started()
                 try:
-                    member.receive(data)
+                    receive(data)
                 except Exception:
                     _log.failure("reading a connection failed")
-                    member.transport.abortConnection()
+                    transport.abortConnection()
             if (event & _ENDING or not data) and key in members:
                 self.release(key)
             elif len(data) == READ_SIZE and key in members:
