@@ -276,7 +276,7 @@ class Anything(RuleBasedStateMachine):
         assert broker.stats.hook_errors == 0
         sessions = broker.sessions.values()
         assert broker.tree.count == sum(len(session.subscriptions) for session in sessions)
-        assert broker.stats.queued_bytes == sum(session.pending_bytes for session in sessions)
+        assert broker.stats.queued_bytes == sum(session.queue.bytes for session in sessions)
         assert len(broker.retained) <= 3
         for session in sessions:
             assert len(session.inflight) <= 65535

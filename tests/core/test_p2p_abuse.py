@@ -269,9 +269,9 @@ def test_p12_a_flood_to_one_victim_is_bounded_and_others_keep_their_place(broker
     assert len(codes) == 10_000
     assert set(codes[-5000:]) == {0x97}
     session = broker.sessions["victim"]
-    assert session.pending_bytes <= 1_048_576
+    assert session.queue.bytes <= 1_048_576
     assert len(session.pending or ()) <= 1000
-    assert broker.stats.queued_bytes == session.pending_bytes
+    assert broker.stats.queued_bytes == session.queue.bytes
     back = persistent(broker, "victim")
     got = [payload for _, payload in heard(back)]
     assert got[:5] == [b"friend %d" % number for number in range(5)]

@@ -248,7 +248,7 @@ def test_the_queue_is_bounded_in_bytes() -> None:
     broker, session = queue(Limits(max_queued_bytes=100))
     sizes = (60, 50, 40, 1)
     assert [deliver(session, b"x" * size) for size in sizes] == [QUEUED, QUOTA_EXCEEDED, QUEUED, QUOTA_EXCEEDED]
-    assert session.pending_bytes == broker.stats.queued_bytes == 100
+    assert session.queue.bytes == broker.stats.queued_bytes == 100
 
 
 def test_all_queues_together_are_bounded() -> None:

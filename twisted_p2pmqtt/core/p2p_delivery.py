@@ -210,9 +210,10 @@ class P2PDelivery:
     def _has_queue_room(self, target: Session, delivery: Delivery) -> bool:
         """Does the target's queue take one more, perhaps by dropping its oldest P2P messages?"""
         size = delivery.message.size
-        if target.pending_p2p >= self._max_queued:
+        queue = target.queue
+        if queue.p2p >= self._max_queued:
             target.drop_expired()
-        if target.pending_p2p < self._max_queued and target.has_queue_room(size):
+        if queue.p2p < self._max_queued and target.has_queue_room(size):
             return True
         return self.options.overflow == "drop_oldest" and target.make_room_for_p2p(size, self._max_queued)
 

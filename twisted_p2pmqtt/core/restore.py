@@ -89,7 +89,7 @@ class Restorer:
         if record.packet_id:
             session.inflight[record.packet_id] = delivery
         else:
-            session.put_back(delivery)
+            session.queue.add(delivery)
 
     def _retained(self, record: RetainedRecord) -> None:
         message = self._message(record.message)

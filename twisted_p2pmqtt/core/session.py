@@ -36,6 +36,7 @@ from twisted_p2pmqtt.core.delivery import (
     Released,
     acknowledged,
 )
+from twisted_p2pmqtt.core.pending import Pending
 from twisted_p2pmqtt.core.publisher import Stamp, ask_right, sender_stamp
 from twisted_p2pmqtt.core.subscriber import ASK, Subscriber
 from twisted_p2pmqtt.core.subscriptions import Subscription
@@ -53,9 +54,6 @@ MAX_PACKET_ID = 65535
 MAX_RIGHTS = 4096
 """Topics for which one client's right is remembered."""
 
-EXPIRED_EVERY = 1.0
-"""Seconds between two searches of a full queue for what has expired in it."""
-
 
 class Session(Subscriber):
     """One client's session.  ``connection`` is None while the client is away."""
@@ -65,7 +63,6 @@ class Session(Subscriber):
     __slots__ = (
         "_freed",
         "_last_packet_id",
-        "_looked_for_expired",
         "_stamp",
         "_unsent",
         "avatar",
@@ -77,8 +74,6 @@ class Session(Subscriber):
         "left_at",
         "max_packet_size",
         "pending",
-        "pending_bytes",
-        "pending_p2p",
         "quota",
         "received",
         "rights",
@@ -105,7 +100,7 @@ class Session(Subscriber):
         self.subscriptions: dict[str, Subscription] = {}
         self.inflight: dict[int, Delivery | Released] = {}
         # Made when first needed: most sessions of a large fleet never do.
-        self.pending: deque[Delivery] | None = None
+        self.pending: Pending | None = None
         self.received: set[int] | None = None  # QoS 2 packet ids of the client that await PUBREL
         # Inflight packet ids whose PUBLISH this connection has not seen yet; one may be acknowledged nevertheless.
         self._unsent: OrderedDict[int, None] | None = None
@@ -113,10 +108,7 @@ class Session(Subscriber):
         self.replay: Replay | None = None
         self.rights: dict[Route, bool] | None = None
         self._stamp: Stamp | None = None
-        self.pending_bytes = 0
-        self.pending_p2p = 0
         self._last_packet_id = 0
-        self._looked_for_expired = float("-inf")
         self.avatar: Any = None
         self.will: PendingWill | None = None
         self.will_timer: Timer | None = None
@@ -228,78 +220,42 @@ class Session(Subscriber):
                 return wrapped
         raise AssertionError("the window is smaller than the number of packet ids")
 
+    @property
+    def queue(self) -> Pending:
+        """``pending``, made now if need be."""
+        if self.pending is None:
+            self.pending = Pending(self.broker.limits, self.broker.stats)
+        return self.pending
+
     def _queue(self, delivery: Delivery) -> Outcome:
         broker = self.broker
-        pending = self.pending
-        if pending is None:
-            pending = self.pending = deque()
         if not self.has_queue_room(delivery.message.size):
             # The new one is refused, so that nothing acknowledged before is lost.
             broker.count_drop(self, delivery, "dropped_queue_full")
             return QUOTA_EXCEEDED
-        pending.append(delivery)
-        self._count_pending(delivery, 1)
+        self.queue.add(delivery)
         broker.stats.messages_queued += 1
         if delivery.sequence:
             self._store(delivery, 0)
         return QUEUED
 
-    def put_back(self, delivery: Delivery) -> None:
-        """Queue what had been queued before the broker stopped."""
-        if self.pending is None:
-            self.pending = deque()
-        self.pending.append(delivery)
-        self._count_pending(delivery, 1)
-
-    def _count_pending(self, delivery: Delivery, sign: int) -> None:
-        size = sign * delivery.message.size
-        self.pending_bytes += size
-        self.broker.stats.queued_bytes += size
-        self.pending_p2p += sign * delivery.is_p2p
-
-    def has_queue_room(self, size: int, fewer: int = 0) -> bool:
-        """Does the queue take a message of so many bytes, if there were ``fewer`` messages in it?  What has expired in
-        it goes first."""
-        limits, pending = self.broker.limits, self.pending
-        if (
-            len(pending or ()) - fewer < limits.max_queued_messages
-            and self.pending_bytes + size <= limits.max_queued_bytes
-            and self.broker.stats.queued_bytes + size <= limits.max_total_queued_bytes
-        ):
-            return True
-        return bool(pending) and not fewer and self.drop_expired() and self.has_queue_room(size)
+    def has_queue_room(self, size: int) -> bool:
+        """Does the queue take a message of so many bytes?  What has expired in it goes first."""
+        return self.queue.has_room(size) or (self.drop_expired() and self.queue.has_room(size))
 
     def drop_expired(self) -> bool:
         """Drop what has expired in the queue; False where nothing had, or where that was looked for just now."""
-        now, pending = self.broker.wheel.now, self.pending
-        if not pending or now < self._looked_for_expired + EXPIRED_EVERY:
-            return False
-        self._looked_for_expired = now
-        expired = [one for one in pending if one.message.expires_at is not None and one.message.expires_at <= now]
-        if expired:
-            gone = set(map(id, expired))
-            left = [one for one in pending if id(one) not in gone]
-            pending.clear()
-            pending.extend(left)
+        expired = self.queue.take_expired(self.broker.wheel.now)
         for delivery in expired:
-            self._count_pending(delivery, -1)
             self._drop(delivery, "dropped_expired")
         return bool(expired)
 
     def make_room_for_p2p(self, size: int, max_queued: int) -> bool:
         """Drop the oldest P2P messages until one more of this size fits; none where that would not help."""
-        freed, oldest = 0, []
-        for delivery in [one for one in self.pending or () if one.is_p2p]:
-            oldest.append(delivery)
-            freed += delivery.message.size
-            if self.pending_p2p - len(oldest) < max_queued and self.has_queue_room(size - freed, len(oldest)):
-                for dropped in oldest:
-                    assert self.pending is not None
-                    self.pending.remove(dropped)
-                    self._count_pending(dropped, -1)
-                    self._drop(dropped, "p2p_dropped_oldest")
-                return True
-        return False
+        dropped = self.queue.take_oldest_p2p(size, max_queued)
+        for delivery in dropped:
+            self._drop(delivery, "p2p_dropped_oldest")
+        return bool(dropped)
 
     def pump(self) -> None:
         """Send what waits, as far as the window allows: first what was sent before, then what never was."""
@@ -308,8 +264,7 @@ class Session(Subscriber):
         pending = self.pending
         now = self.broker.wheel.now
         while pending and len(self.inflight) < self.quota:
-            delivery = pending.popleft()
-            self._count_pending(delivery, -1)
+            delivery = pending.take()
             message = delivery.message
             if message.expires_at is not None and message.expires_at <= now:  # [MQTT-3.3.2-5]
                 self._drop(delivery, "dropped_expired")
@@ -575,10 +530,8 @@ class Session(Subscriber):
         unheard = [state for state in self.inflight.values() if state.confirmed is not None]
         self.inflight.clear()
         pending, self.pending = self.pending, None
-        for delivery in pending or ():
-            self._count_pending(delivery, -1)
-            if delivery.confirmed is not None:
-                unheard.append(delivery)
+        if pending is not None:
+            unheard += [delivery for delivery in pending.take_all() if delivery.confirmed is not None]
         for state in unheard:
             if state.confirmed is not None:
                 state.confirmed(NO_SESSION if isinstance(state, Delivery) else acknowledged(0))
