@@ -8,6 +8,7 @@ however the stream is cut.  PUBLISH and the four acknowledgements are read in th
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Container
 from struct import Struct
 
@@ -32,6 +33,9 @@ _CONNECT_BYTE = PacketType.CONNECT << 4
 _ONLY_FROM_SERVER = (PacketType.CONNACK, PacketType.SUBACK, PacketType.UNSUBACK, PacketType.PINGRESP)
 _ONLY_FROM_CLIENT = (PacketType.CONNECT, PacketType.SUBSCRIBE, PacketType.UNSUBSCRIBE, PacketType.PINGREQ)
 
+
+_BEGINNING = Struct(">BBH")
+"""First byte, remaining length where it is one byte, and what is behind it: a topic's length or a packet identifier."""
 
 _PUBACK_HEAD = b"\x40\x02"
 _PUBACK = Struct(">HH")
@@ -122,20 +126,25 @@ class PacketReader:
     def _read(self, data: bytes, packets: list[Packet]) -> None:  # noqa: C901  # the hot loop: no calls for PUBLISH
         pos, size = 0, len(data)
         version, limit, known_topics = self.version, self.max_packet_size, self._known_topics
-        append = packets.append
+        append, startswith, begin = packets.append, data.startswith, _BEGINNING.unpack_from
         while pos < size:
-            first = data[pos]
+            try:
+                first, remaining, word = begin(data, pos)
+            except struct.error:  # fewer than four bytes are left: a short packet, or the beginning of one
+                first, word = data[pos], 0
+                if pos + 2 > size:
+                    self._check_first_byte(first)
+                    self._keep(data[pos:], 1)
+                    return
+                remaining = data[pos + 1]
             at = pos + 2
-            if at > size:
-                self._check_first_byte(first)
-                self._keep(data[pos:], 1)
-                return
-            remaining = data[pos + 1]
             if remaining > 127:
                 remaining, at = self._long_remaining(data, pos, size)
                 if remaining < 0:
                     self._keep(data[pos:], 1)
                     return
+                if at + 2 <= size:
+                    word = data[at] << 8 | data[at + 1]
             end = at + remaining
             if end - pos > limit:
                 self._check_first_byte(first)
@@ -149,7 +158,7 @@ class PacketReader:
                 body = at + 2
                 if body > end:
                     raise MalformedPacket("PUBLISH without a topic")  # [MQTT-3.3.2-1] [MQTT3-3.3.2-1]
-                body += data[at] << 8 | data[at + 1]
+                body += word
                 if body > end:
                     raise MalformedPacket("topic is longer than its packet")
                 topic = data[at + 2 : body]
@@ -183,16 +192,10 @@ class PacketReader:
                     append(Message(topic, packet, body - pos, 0, 0, 0, 0, NO_PROPERTIES, None, packet))
                 else:
                     append(Message(topic, packet, body - pos, 0, 0, 0, 0, NO_PROPERTIES, packet))
-                if (
-                    2 * end - pos <= size
-                    and data[end] == first
-                    and data[end + 1] == data[pos + 1]
-                    and data.startswith(topic, end + at + 2 - pos)
-                    and not properties
-                ):
+                if 2 * end - pos <= size and startswith(topic, end + at + 2 - pos) and not properties:
                     end = self._read_alike(data, end, packets)
             elif remaining == 2 and first in ACKNOWLEDGEMENTS and version:
-                packet_id = data[at] << 8 | data[at + 1]
+                packet_id = word
                 if not packet_id:
                     raise ProtocolViolation("packet identifier is zero")
                 if first == 0x40 and data[end : end + 2] == _PUBACK_HEAD and end + 4 <= size:

@@ -41,6 +41,7 @@ from twisted_p2pmqtt.core.local import LocalClient, LocalSubscription, SendResul
 from twisted_p2pmqtt.core.observers import Observers
 from twisted_p2pmqtt.core.p2p import P2PAddress, PrefixP2PRouter
 from twisted_p2pmqtt.core.p2p_delivery import P2PDelivery
+from twisted_p2pmqtt.core.publisher import NO_RIGHTS
 from twisted_p2pmqtt.core.registry import SessionRegistry
 from twisted_p2pmqtt.core.replay import Replay
 from twisted_p2pmqtt.core.restore import Restorer
@@ -122,7 +123,7 @@ class Broker:
         self.stats.messages_received += 1
         if route.refusal is not None and not (publisher.is_local and route.is_for_clients):
             return self._refuse(route, route.refusal)
-        if publisher.avatar is not None and not publisher.may_use(route):
+        if publisher.avatar is not None and not publisher.rights.get(route) and not publisher.may_use(route):
             return self._refuse(route, DENIED)
         if route.address is not None:
             if self.observers:
@@ -260,7 +261,7 @@ class Broker:
         """Ask router and rights again for every topic: their rules have changed."""
         self.routes.forget()
         for session in self.sessions.values():
-            session.rights = None
+            session.rights = NO_RIGHTS
 
     # --- from Python, inside the same process --------------------------------------------------------------------
 

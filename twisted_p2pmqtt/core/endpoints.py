@@ -17,7 +17,7 @@ from twisted_p2pmqtt.codec.message import Message
 from twisted_p2pmqtt.codec.properties import Properties
 from twisted_p2pmqtt.core.delivery import ONLINE, Delivery, Outcome, acknowledged
 from twisted_p2pmqtt.core.guard import name_of
-from twisted_p2pmqtt.core.publisher import ask_right, sender_stamp
+from twisted_p2pmqtt.core.publisher import NO_RIGHTS, ask_right, sender_stamp
 from twisted_p2pmqtt.core.subscriber import ASK, Subscriber
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ class Endpoint(Subscriber):
     """
 
     __slots__ = ("_broker", "_handler", "avatar", "is_local", "stamp")
+
+    rights = NO_RIGHTS
 
     def __init__(self, broker: Broker, client_id: str, handler: Callable[[Message], object]) -> None:
         self.client_id = client_id

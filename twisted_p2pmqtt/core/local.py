@@ -28,7 +28,7 @@ from twisted_p2pmqtt.core.delivery import (
     Delivery,
     Outcome,
 )
-from twisted_p2pmqtt.core.publisher import sender_stamp
+from twisted_p2pmqtt.core.publisher import NO_RIGHTS, sender_stamp
 from twisted_p2pmqtt.core.subscriber import ASK, Subscriber
 from twisted_p2pmqtt.core.subscriptions import Subscription
 
@@ -63,6 +63,7 @@ class LocalClient:
 
     is_local = True
     avatar: Any = None
+    rights = NO_RIGHTS
     client_id = CLIENT_ID
 
     def __init__(self, broker: Broker) -> None:

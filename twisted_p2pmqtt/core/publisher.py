@@ -21,6 +21,10 @@ SENDER = "p2p-from"
 """The user property by which a P2P message names its sender."""
 
 
+NO_RIGHTS: dict[Route, bool] = {}
+"""For a publisher of which nothing is known; never changed."""
+
+
 class Publisher(Protocol):
     """A session, a will, or the broker's own process (``is_local``, which may do everything).
 
@@ -30,6 +34,8 @@ class Publisher(Protocol):
     client_id: str
     is_local: bool
     avatar: Any
+    rights: dict[Route, bool]
+    """What is known already of ``may_use``."""
 
     @property
     def stamp(self) -> Stamp:

@@ -94,7 +94,9 @@ class Publishing:
             if broker.limits.validate_payload_format and not has_valid_format(message.properties, message.payload):
                 self._refuse_payload(message)
                 return None
-        if session.avatar is not None or self._bucket is not None:
+        if self._bucket is not None or (
+            session.avatar is not None and not session.rights.get(broker.routes[message.topic])
+        ):
             waiting = self._must_wait(message)
             if waiting is not None:
                 return waiting

@@ -37,7 +37,7 @@ from twisted_p2pmqtt.core.delivery import (
     acknowledged,
 )
 from twisted_p2pmqtt.core.pending import Pending
-from twisted_p2pmqtt.core.publisher import Stamp, ask_right, sender_stamp
+from twisted_p2pmqtt.core.publisher import NO_RIGHTS, Stamp, ask_right, sender_stamp
 from twisted_p2pmqtt.core.subscriber import ASK, Subscriber
 from twisted_p2pmqtt.core.subscriptions import Subscription
 
@@ -106,7 +106,7 @@ class Session(Subscriber):
         self._unsent: OrderedDict[int, None] | None = None
         self._freed: deque[int] | None = None
         self.replay: Replay | None = None
-        self.rights: dict[Route, bool] | None = None
+        self.rights: dict[Route, bool] = NO_RIGHTS  # answers to ``ask_right``
         self._stamp: Stamp | None = None
         self._last_packet_id = 0
         self.avatar: Any = None
@@ -477,7 +477,7 @@ class Session(Subscriber):
             for subscription in self.subscriptions.values():
                 self.broker.routes.invalidate(subscription.matched_filter)
         self.avatar = avatar
-        self.rights = None
+        self.rights = NO_RIGHTS
 
     def may_receive(self, topic: str) -> bool:
         """Asked when a delivery plan is made, and again when a delivery has waited."""
@@ -508,7 +508,7 @@ class Session(Subscriber):
         if self.avatar is None:
             return True
         rights = self.rights
-        if rights is None:
+        if rights is NO_RIGHTS:
             rights = self.rights = {}
         known = rights.get(route)
         if known is not None:

@@ -10,7 +10,7 @@ from twisted_p2pmqtt.codec.errors import MQTTError
 from twisted_p2pmqtt.codec.message import Message
 from twisted_p2pmqtt.codec.packets import Will
 from twisted_p2pmqtt.codec.properties import Properties
-from twisted_p2pmqtt.core.publisher import Stamp, ask_right, sender_stamp
+from twisted_p2pmqtt.core.publisher import NO_RIGHTS, Stamp, ask_right, sender_stamp
 
 if TYPE_CHECKING:
     from twisted_p2pmqtt.core.broker import Broker
@@ -23,6 +23,7 @@ class PendingWill:
     __slots__ = ("_allowed", "_broker", "avatar", "client_id", "delay", "will")
 
     is_local = False
+    rights = NO_RIGHTS
 
     def __init__(self, broker: Broker, client_id: str, will: Will, avatar: Any) -> None:
         self._broker = broker
