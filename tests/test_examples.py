@@ -192,14 +192,16 @@ def test_the_site_sends_to_a_device(tmp_path: Path) -> None:
         device.close()
 
 
+XIAOZHI = (
+    "import sys, xiaozhi_server; from twisted.internet import reactor;"
+    "xiaozhi_server.serve(reactor, sys.argv[1]); reactor.run()"
+)
+
+
 @pytest.mark.parametrize("client_id", ["GID_test@@@00_16_3e_ac_b5_38", "GID_test@@@00_16_3e_ac_b5_38@@@db4ead3e"])
 def test_the_xiaozhi_server(tmp_path: Path, client_id: str) -> None:
     port = free_port()
-    start = (
-        "import sys, xiaozhi_server; from twisted.internet import reactor;"
-        "xiaozhi_server.serve(reactor, sys.argv[1]); reactor.run()"
-    )
-    with served(tmp_path, start, f"tcp:{port}:interface={HOST}", port=port):
+    with served(tmp_path, XIAOZHI, f"tcp:{port}:interface={HOST}", port=port):
         device, other = Device(port, client_id), Device(port, "GID_test@@@11_22_33_44_55_66")
         device.send(Message(b"device-server", b'{"type":"hello","version":3,"transport":"udp"}'))
         answer = device.receive()
@@ -233,6 +235,43 @@ def test_clients(tmp_path: Path, name: str, printed: str) -> None:
     options = ["--config", str(config)] if config.exists() else []
     with running(tmp_path, *options) as broker:
         assert run(name, broker.port).splitlines() == [printed]
+        broker.check_log()
+
+
+@needs_paho
+@pytest.mark.interop
+def test_a_xiaozhi_device_of_another_make(tmp_path: Path) -> None:
+    """3.1.1, as the firmware has it, and without a subscription."""
+    from tests.interop.paho_client import PahoClient
+
+    port = free_port()
+    with served(tmp_path, XIAOZHI, f"tcp:{port}:interface={HOST}", port=port):
+        device = PahoClient(port, "GID_test@@@00_16_3e_ac_b5_38@@@db4ead3e")
+        device.publish("device-server", b'{"type":"hello","version":3,"transport":"udp"}')
+        hello = device.receive()
+        assert (hello.topic, json.loads(hello.payload)["type"]) == ("devices/p2p/00_16_3e_ac_b5_38", "hello")
+        device.close()
+
+
+@needs_paho
+@pytest.mark.interop
+def test_a_xiaozhi_server_beside_the_broker(tmp_path: Path) -> None:
+    """With the configuration of docs/xiaozhi.md and its second way to tell who published."""
+    from tests.interop.paho_client import PahoClient
+
+    page = (ROOT / "docs" / "xiaozhi.md").read_text(encoding="utf-8")
+    config = tmp_path / "xiaozhi.toml"
+    config.write_text(page.split("```toml\n")[1].split("```")[0])
+    client_id = "GID_test@@@00_16_3e_ac_b5_38"
+    with running(tmp_path, "--config", str(config)) as broker:
+        server, device = PahoClient(broker.port, "xiaozhi-server", 5), PahoClient(broker.port, client_id)
+        device.publish("device-server/p2p/xiaozhi-server", b"{}")
+        request = server.receive()
+        assert dict(request.properties.UserProperty) == {"p2p-from": client_id}
+        server.publish(f"devices/p2p/{client_id}", b"[]", 1)
+        assert device.receive().topic == f"devices/p2p/{client_id}"
+        server.close()
+        device.close()
         broker.check_log()
 
 
