@@ -107,7 +107,8 @@ def _named(marker: str) -> st.SearchStrategy[tuple[str, str]]:
         st.builds(f"{marker}/{{}}".format, _levels),
         st.builds(f"{{}}/{marker}/{{}}".format, _levels, _level),
     )
-    return st.tuples(st.just(marker), st.one_of(_levels.filter(bool), prefix, suffix))
+    either = st.builds(f"{marker}/{{}}/{marker}/{{}}".format, _levels, _level)
+    return st.tuples(st.just(marker), st.one_of(_levels.filter(bool), prefix, suffix, either))
 
 
 markers_and_topics = st.sampled_from(["p2p", "m", "to client"]).flatmap(_named)
