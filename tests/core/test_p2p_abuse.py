@@ -280,7 +280,7 @@ def test_p12_a_flood_to_one_victim_is_bounded_and_others_keep_their_place(broker
 
 
 def test_p13_hidden_presence_has_one_code_and_one_time(clock: Clock) -> None:
-    """The medians differ by less than the noise of one run; the bound is wide, for other work shares the machine."""
+    """A tenth of what the broker itself takes, some microseconds, is far below 5 % of a round trip."""
     limits = Limits(max_queued_messages=100_000, max_queued_bytes=100_000_000)
     options = P2POptions(hide_presence=True, max_queued=100_000)
     broker = make_broker(clock, p2p=options, limits=limits)
@@ -306,9 +306,9 @@ def test_p13_hidden_presence_has_one_code_and_one_time(clock: Clock) -> None:
                 sender.transport.clear()
         return {name: median(each) for name, each in times.items()}
 
-    for _ in range(5):
+    for _ in range(10):  # other work shares the machine
         found = measure()
-        if max(found.values()) < 1.3 * min(found.values()):
+        if max(found.values()) < 1.1 * min(found.values()):
             return
     raise AssertionError(found)
 
