@@ -297,9 +297,23 @@ class _Careless(PrefixP2PRouter):
         return P2PAddress(level, business) if topic.startswith("p2p/") else None
 
 
+class _Wild(PrefixP2PRouter):
+    """Its canonical name of the client `#` is a filter, which a rule for everybody might be taken to allow."""
+
+    class Address(P2PAddress):
+        @property
+        def canonical(self) -> str:
+            return f"p2p/{self.client_id}/{self.topic}"
+
+    def resolve(self, topic: str) -> P2PAddress | None:
+        address = super().resolve(topic.replace("dev", "%23"))
+        return address and self.Address(*address)
+
+
 @pytest.mark.parametrize(
     ("router", "test"),
     [
+        (_Wild, "test_answers_with_the_right_types"),
         (_Folding, "test_ids_are_exact"),
         (_Folding, "test_answers_reach_the_sender"),
         (_Forgetful, "test_is_a_function_of_the_topic"),
