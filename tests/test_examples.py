@@ -6,6 +6,8 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -20,6 +22,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from tests.interop.broker import HOST, ROOT, free_port, running, stop, wait_until_ready
+from tests.interop.commands import needs
 from twisted_p2pmqtt import IP2PRouter, P2POptions
 from twisted_p2pmqtt.codec.decode import Packet
 from twisted_p2pmqtt.codec.message import Message
@@ -236,6 +239,40 @@ def test_clients(tmp_path: Path, name: str, printed: str) -> None:
     with running(tmp_path, *options) as broker:
         assert run(name, broker.port).splitlines() == [printed]
         broker.check_log()
+
+
+CLOCK = (
+    "import sys, clock_endpoint; from twisted.internet import reactor;"
+    "clock_endpoint.serve(reactor, sys.argv[1]); reactor.run()"
+)
+
+
+@needs("mosquitto_rr")
+@pytest.mark.interop
+def test_the_clock_as_its_text_says(tmp_path: Path) -> None:
+    port = free_port()
+    command = (EXAMPLES / "clock_endpoint.py").read_text().split("    mosquitto_rr")[1].splitlines()[0]
+    arguments = shlex.split(command.replace("1883", str(port)))
+    with served(tmp_path, CLOCK, f"tcp:{port}:interface={HOST}", port=port):
+        answer = subprocess.run(["mosquitto_rr", *arguments], stdout=subprocess.PIPE, text=True, timeout=20, check=True)
+    assert re.fullmatch(r"\d\d:\d\d\n", answer.stdout)
+
+
+@needs_paho
+@pytest.mark.interop
+def test_the_clock_asked_without_a_subscription(tmp_path: Path) -> None:
+    from tests.interop.paho_client import PahoClient
+
+    port, wish = free_port(), [("p2p-ack", "target")]
+    with served(tmp_path, CLOCK, f"tcp:{port}:interface={HOST}", port=port):
+        app = PahoClient(port, "app", 5)
+        for zone in ("utc", "local"):
+            asked: dict[str, Any] = {"ResponseTopic": f"p2p/app/{zone}", "CorrelationData": b"7", "UserProperty": wish}
+            assert app.publish(f"p2p/clock/{zone}", b"%Y", 1, **asked).code == 0
+            answer = app.receive()
+            assert (answer.topic, len(answer.payload), answer.properties.CorrelationData) == (zone, 4, b"7")
+            assert answer.properties.UserProperty == [("p2p-from", "clock")]
+        app.close()
 
 
 @needs_paho
