@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from twisted.internet.task import Clock
 
-from tests.core.p2p_reading import MALFORMED, read
+from tests.core.p2p_reading import ORDINARY, read
 from tests.core.support import LONG, offline, persistent, result_of
 from twisted_p2pmqtt.codec.message import Message
 from twisted_p2pmqtt.codec.packets import SubscriptionRequest, Will
@@ -106,8 +106,11 @@ class Privacy(RuleBasedStateMachine):
         found = read(self.mode, self.marker, topic, is_client)
         if isinstance(found, tuple):
             return f"={found[0]}"
-        is_reserved = topic.startswith("$") or isinstance(read(self.mode, self.marker, topic, is_client=False), tuple)
-        return "!" if found == MALFORMED and (self.on_malformed == "reject" or is_reserved) else "#"
+        if found == ORDINARY:
+            return "#"
+        named = isinstance(read(self.mode, self.marker, topic, is_client=False), tuple)  # its topic begins with `$`
+        is_reserved = named or (topic.startswith("$") and is_client)
+        return "!" if self.on_malformed == "reject" or is_reserved else "#"
 
     def payload(self, topic: str, is_client: bool = True) -> bytes:
         self.number += 1
