@@ -52,4 +52,4 @@ def serve(reactor: Any, mqtt: str, http: str) -> Broker:
 
 if __name__ == "__main__":
     serve(reactor, "tcp:1883:interface=127.0.0.1", "tcp:8080:interface=127.0.0.1")
-    reactor.run()  # type: ignore[attr-defined]
+    reactor.run()

@@ -32,7 +32,7 @@ def connected(client_id: str, port: int, on_message: Any) -> tuple[mqtt.Client, 
     return client, connack.get(timeout=10)
 
 
-def answer(client: mqtt.Client, userdata: Any, message: mqtt.MQTTMessage) -> None:
+def answer(client: mqtt.Client, userdata: Any, message: Any) -> None:
     """The thermometer's side: what is asked is in the topic, where to answer in the properties."""
     properties = Properties(PacketTypes.PUBLISH)
     properties.CorrelationData = message.properties.CorrelationData
@@ -41,7 +41,7 @@ def answer(client: mqtt.Client, userdata: Any, message: mqtt.MQTTMessage) -> Non
 
 def main(port: int = 1883) -> None:
     """Ask once, and print the answer."""
-    answers: Queue[mqtt.MQTTMessage] = Queue()
+    answers: Queue[Any] = Queue()
     thermometer, _ = connected("thermometer", port, answer)
     app, connack = connected("app", port, lambda client, userdata, message: answers.put(message))
     properties = Properties(PacketTypes.PUBLISH)

@@ -60,4 +60,4 @@ def serve(reactor: Any, mqtt: str) -> Broker:
 if __name__ == "__main__":
     port = sys.argv[1] if len(sys.argv) > 1 else "1883"
     serve(reactor, f"tcp:{port}:interface=127.0.0.1")
-    reactor.run()  # type: ignore[attr-defined]
+    reactor.run()

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,11 @@ from twisted_p2pmqtt.config import (
     StoreSettings,
     TLSSettings,
     anonymous_allowed,
-    import_router_factory,
     load_settings,
     warnings,
 )
+from twisted_p2pmqtt.core.p2p import PrefixP2PRouter
+from twisted_p2pmqtt.service import router_from
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "p2pmqtt.example.toml"
@@ -98,7 +99,7 @@ def test_the_examples_commented_options_are_good_too(config: Config) -> None:
 TABLES: dict[str, tuple[type, Mapping[str, config_keys.Check], set[str]]] = {
     "listener": (ListenerSettings, config_keys.listener_keys(), {"tls"}),
     "listener.tls": (TLSSettings, config_keys.tls_keys("."), set()),
-    "p2p": (P2PSettings, {key: config_keys.p2p_keys()[key] for key in ("mode", "marker")}, {"options"}),
+    "p2p": (P2PSettings, {key: config_keys.p2p_keys()[key] for key in ("mode", "marker")}, {"options", "router"}),
     "limits": (Limits, config_keys.limit_keys(), set()),
     "store": (StoreSettings, config_keys.store_keys("."), set()),
     "auth": (AuthSettings, config_keys.auth_keys("."), {"jwt", "http"}),
@@ -138,7 +139,7 @@ def test_defaults_are_allowed(settings: Any) -> None:
 def test_every_key_is_documented(document: str) -> None:
     text = (ROOT / document).read_text()
     for _, checks, tables in TABLES.values():
-        for key in {*checks, *tables} - {"options"}:
+        for key in {*checks, *tables} - {"options", "router"}:
             assert re.search(rf"\b{key}\b", text), key
 
 
@@ -634,13 +635,79 @@ def test_unchecked_systemd_endpoint_is_told(monkeypatch: pytest.MonkeyPatch) -> 
 # A router of one's own
 
 
-def test_router_factory(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    (config.directory / "my_router_module.py").write_text("class Routers:\n    def make(): return 7\n")
+ROUTERS = """
+from zope.interface import implementer
+from twisted_p2pmqtt import IP2PRouter, PrefixP2PRouter
+
+class Routers:
+    made = []
+
+    def make():
+        Routers.made.append(PrefixP2PRouter())
+        return Routers.made[-1]
+
+def nothing():
+    pass
+
+def fails():
+    return {}["table"]
+
+def needs(table):
+    pass
+
+class Undeclared:
+    def resolve(self, topic):
+        pass
+
+@implementer(IP2PRouter)
+class Empty:
+    pass
+
+@implementer(IP2PRouter)
+class Narrow:
+    def resolve(self):
+        pass
+"""
+
+
+@pytest.fixture
+def routers(config: Config, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A module of the user's, ``my_routers``."""
+    (config.directory / "my_routers.py").write_text(ROUTERS)
     monkeypatch.syspath_prepend(str(config.directory))
-    mode = "my_router_module:Routers.make"
-    assert config.load(f"[p2p]\nmode = '{mode}'").p2p.mode == mode
-    assert import_router_factory(mode)() == 7
-    del sys.modules["my_router_module"]
+    yield
+    sys.modules.pop("my_routers", None)
+
+
+@pytest.mark.usefixtures("routers")
+def test_router_factory(config: Config) -> None:
+    settings = config.load("[p2p]\nmode = 'my_routers:Routers.make'").p2p
+    assert settings.mode == "my_routers:Routers.make"
+    assert [settings.router] == sys.modules["my_routers"].Routers.made  # called once
+    assert router_from(settings) is settings.router
+    by_hand = P2PSettings("my_routers:Routers.make")
+    assert isinstance(router_from(by_hand), PrefixP2PRouter)
+
+
+@pytest.mark.usefixtures("routers")
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("nothing", "makes no IP2PRouter: The object None has failed to implement interface"),
+        ("fails", "cannot make a router: KeyError: 'table'"),
+        ("needs", "cannot make a router: TypeError: needs() missing 1 required positional argument: 'table'"),
+        ("Undeclared", "makes no IP2PRouter: The object <my_routers.Undeclared object at"),
+        ("Empty", "makes no IP2PRouter: The object <my_routers.Empty object at"),
+        ("Narrow", "makes no IP2PRouter: The object <my_routers.Narrow object at"),
+    ],
+)
+def test_router_factory_that_makes_none(config: Config, name: str, expected: str) -> None:
+    mode = f"my_routers:{name}"
+    (problem,) = config.problems(f"[p2p]\nmode = '{mode}'")
+    assert problem.startswith(f"p2pmqtt.toml:2: p2p.mode: {mode!r} {expected}")
+    assert "\n" not in problem
+    with pytest.raises(ConfigError, match=f"^p2p.mode: '{mode}' "):
+        router_from(P2PSettings(mode))
 
 
 def test_router_module_that_fails(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -20,6 +22,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from tests.interop.broker import HOST, ROOT, free_port, running, stop, wait_until_ready
+from tests.interop.commands import needs
 from twisted_p2pmqtt import IP2PRouter, P2POptions
 from twisted_p2pmqtt.codec.decode import Packet
 from twisted_p2pmqtt.codec.message import Message
@@ -192,14 +195,16 @@ def test_the_site_sends_to_a_device(tmp_path: Path) -> None:
         device.close()
 
 
+XIAOZHI = (
+    "import sys, xiaozhi_server; from twisted.internet import reactor;"
+    "xiaozhi_server.serve(reactor, sys.argv[1]); reactor.run()"
+)
+
+
 @pytest.mark.parametrize("client_id", ["GID_test@@@00_16_3e_ac_b5_38", "GID_test@@@00_16_3e_ac_b5_38@@@db4ead3e"])
 def test_the_xiaozhi_server(tmp_path: Path, client_id: str) -> None:
     port = free_port()
-    start = (
-        "import sys, xiaozhi_server; from twisted.internet import reactor;"
-        "xiaozhi_server.serve(reactor, sys.argv[1]); reactor.run()"
-    )
-    with served(tmp_path, start, f"tcp:{port}:interface={HOST}", port=port):
+    with served(tmp_path, XIAOZHI, f"tcp:{port}:interface={HOST}", port=port):
         device, other = Device(port, client_id), Device(port, "GID_test@@@11_22_33_44_55_66")
         device.send(Message(b"device-server", b'{"type":"hello","version":3,"transport":"udp"}'))
         answer = device.receive()
@@ -233,6 +238,77 @@ def test_clients(tmp_path: Path, name: str, printed: str) -> None:
     options = ["--config", str(config)] if config.exists() else []
     with running(tmp_path, *options) as broker:
         assert run(name, broker.port).splitlines() == [printed]
+        broker.check_log()
+
+
+CLOCK = (
+    "import sys, clock_endpoint; from twisted.internet import reactor;"
+    "clock_endpoint.serve(reactor, sys.argv[1]); reactor.run()"
+)
+
+
+@needs("mosquitto_rr")
+@pytest.mark.interop
+def test_the_clock_as_its_text_says(tmp_path: Path) -> None:
+    port = free_port()
+    command = (EXAMPLES / "clock_endpoint.py").read_text().split("    mosquitto_rr")[1].splitlines()[0]
+    arguments = shlex.split(command.replace("1883", str(port)))
+    with served(tmp_path, CLOCK, f"tcp:{port}:interface={HOST}", port=port):
+        answer = subprocess.run(["mosquitto_rr", *arguments], stdout=subprocess.PIPE, text=True, timeout=20, check=True)
+    assert re.fullmatch(r"\d\d:\d\d\n", answer.stdout)
+
+
+@needs_paho
+@pytest.mark.interop
+def test_the_clock_asked_without_a_subscription(tmp_path: Path) -> None:
+    from tests.interop.paho_client import PahoClient
+
+    port, wish = free_port(), [("p2p-ack", "target")]
+    with served(tmp_path, CLOCK, f"tcp:{port}:interface={HOST}", port=port):
+        app = PahoClient(port, "app", 5)
+        for zone in ("utc", "local"):
+            asked: dict[str, Any] = {"ResponseTopic": f"p2p/app/{zone}", "CorrelationData": b"7", "UserProperty": wish}
+            assert app.publish(f"p2p/clock/{zone}", b"%Y", 1, **asked).code == 0
+            answer = app.receive()
+            assert (answer.topic, len(answer.payload), answer.properties.CorrelationData) == (zone, 4, b"7")
+            assert answer.properties.UserProperty == [("p2p-from", "clock")]
+        app.close()
+
+
+@needs_paho
+@pytest.mark.interop
+def test_a_xiaozhi_device_of_another_make(tmp_path: Path) -> None:
+    """3.1.1, as the firmware has it, and without a subscription."""
+    from tests.interop.paho_client import PahoClient
+
+    port = free_port()
+    with served(tmp_path, XIAOZHI, f"tcp:{port}:interface={HOST}", port=port):
+        device = PahoClient(port, "GID_test@@@00_16_3e_ac_b5_38@@@db4ead3e")
+        device.publish("device-server", b'{"type":"hello","version":3,"transport":"udp"}')
+        hello = device.receive()
+        assert (hello.topic, json.loads(hello.payload)["type"]) == ("devices/p2p/00_16_3e_ac_b5_38", "hello")
+        device.close()
+
+
+@needs_paho
+@pytest.mark.interop
+def test_a_xiaozhi_server_beside_the_broker(tmp_path: Path) -> None:
+    """With the configuration of docs/xiaozhi.md and its second way to tell who published."""
+    from tests.interop.paho_client import PahoClient
+
+    page = (ROOT / "docs" / "xiaozhi.md").read_text(encoding="utf-8")
+    config = tmp_path / "xiaozhi.toml"
+    config.write_text(page.split("```toml\n")[1].split("```")[0])
+    client_id = "GID_test@@@00_16_3e_ac_b5_38"
+    with running(tmp_path, "--config", str(config)) as broker:
+        server, device = PahoClient(broker.port, "xiaozhi-server", 5), PahoClient(broker.port, client_id)
+        device.publish("device-server/p2p/xiaozhi-server", b"{}")
+        request = server.receive()
+        assert dict(request.properties.UserProperty) == {"p2p-from": client_id}
+        server.publish(f"devices/p2p/{client_id}", b"[]", 1)
+        assert device.receive().topic == f"devices/p2p/{client_id}"
+        server.close()
+        device.close()
         broker.check_log()
 
 

@@ -17,6 +17,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from zope.interface import Invalid
+from zope.interface.verify import verifyObject
+
 from .config_keys import (
     P2P_MODES,
     Check,
@@ -34,6 +37,7 @@ from .config_keys import (
 from .config_sources import ConfigError, Override, Source
 from .core.limits import Limits, P2POptions
 from .endpoint_strings import endpoint_kind, inherits_sockets, listen_address
+from .interfaces import IP2PRouter
 from .toml_lines import Path
 
 __all__ = [
@@ -52,6 +56,7 @@ __all__ = [
     "anonymous_allowed",
     "import_router_factory",
     "load_settings",
+    "make_own_router",
     "warnings",
 ]
 
@@ -87,6 +92,7 @@ class P2PSettings:
     mode: str = "prefix"  # off | prefix | suffix | both | package.module:factory
     marker: str = "p2p"
     options: P2POptions = field(default_factory=P2POptions)
+    router: IP2PRouter | None = field(default=None, compare=False)  # what the factory made; None for a mode of ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +158,7 @@ def load_settings(
     """Read the settings from the TOML file at ``path`` (None: defaults), then ``environ``, then ``overrides``.
 
     Relative file names are meant from the directory of the file, or from the working directory where ``path`` is None.
-    A router factory of one's own is imported, to know that it is there, but not called.
+    A router factory of one's own is called, here and only here, so that what is wrong with it is told like all else.
 
     Raises ConfigError, with all problems at once; only a file that cannot be read or is no TOML is the only problem.
     """
@@ -192,6 +198,23 @@ def import_router_factory(mode: str) -> Callable[..., object]:
     if not callable(found):
         raise ValueError(f"{mode!r} is not callable, must be a class or function that makes an IP2PRouter")
     return found  # type: ignore[no-any-return]
+
+
+def make_own_router(mode: str) -> IP2PRouter:
+    """What the factory makes that a ``p2p.mode`` of the form ``package.module:factory`` names.
+
+    Raises ValueError, with one line, where there is no such factory, where it fails, or makes no IP2PRouter.
+    """
+    factory = import_router_factory(mode)
+    try:
+        router = factory()
+    except Exception as error:  # someone else's code
+        raise ValueError(f"{mode!r} cannot make a router: {type(error).__name__}: {error}") from error
+    try:
+        verifyObject(IP2PRouter, router)
+    except Invalid as error:
+        raise ValueError(f"{mode!r} makes no IP2PRouter: {' '.join(str(error).split())}") from error
+    return router  # type: ignore[return-value]
 
 
 def warnings(settings: Settings) -> list[str]:
@@ -279,12 +302,13 @@ class _Reader:
     def p2p(self) -> P2PSettings:
         values = self.table(("p2p",), self.source.tree.get("p2p"), p2p_keys())
         mode, marker = values.pop("mode", "prefix"), values.pop("marker", "p2p")
+        router = None
         if mode not in P2P_MODES:
             try:
-                import_router_factory(mode)
+                router = make_own_router(mode)
             except ValueError as error:
                 self.source.problem(("p2p", "mode"), str(error))
-        return P2PSettings(mode, marker, P2POptions(**values))
+        return P2PSettings(mode, marker, P2POptions(**values), router)
 
     def limits(self) -> Limits:
         limits = Limits(**self.table(("limits",), self.source.tree.get("limits"), limit_keys()))

@@ -23,8 +23,6 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface.exceptions import Invalid
-from zope.interface.verify import verifyObject
 
 from twisted_p2pmqtt.codec.constants import ReasonCode
 from twisted_p2pmqtt.codec.errors import MQTTError
@@ -36,7 +34,7 @@ from twisted_p2pmqtt.config import (
     Settings,
     StoreSettings,
     anonymous_allowed,
-    import_router_factory,
+    make_own_router,
 )
 from twisted_p2pmqtt.core.broker import Broker
 from twisted_p2pmqtt.core.credentials import MQTTCredentials
@@ -298,16 +296,12 @@ def make_store(settings: StoreSettings, reactor: Any, recover: bool = False) -> 
 
 def router_from(settings: P2PSettings) -> IP2PRouter:
     """The router that the settings name; ConfigError where one of the user's own cannot be made."""
-    if ":" not in settings.mode:
-        return make_router(settings.mode, settings.marker)
-    try:
-        router = import_router_factory(settings.mode)()
-        verifyObject(IP2PRouter, router)
-    except Invalid as error:
-        raise ConfigError([f"p2p.mode: {settings.mode} makes no IP2PRouter: {error}"]) from error
-    except Exception as error:  # somebody else's code
-        raise ConfigError([f"p2p.mode: {settings.mode}: {type(error).__name__}: {error}"]) from error
-    return router  # type: ignore[return-value]
+    if settings.router is not None:
+        return settings.router
+    try:  # settings that were made by hand
+        return make_own_router(settings.mode) if ":" in settings.mode else make_router(settings.mode, settings.marker)
+    except ValueError as error:
+        raise ConfigError([f"p2p.mode: {error}"]) from error
 
 
 def check_files(settings: Settings) -> None:

@@ -124,6 +124,7 @@ class P2PRouterTests:
                 isinstance(answer.client_id, str) and answer.client_id != "", f"{topic!r}: no client id in {answer!r}"
             )
             _check(is_topic_name(answer.topic), f"{topic!r}: the business topic of {answer!r} is no topic name")
+            _check(is_topic_name(answer.canonical), f"{topic!r}: {answer.canonical!r} is no name to ask rights for")
 
     def test_is_a_function_of_the_topic(self) -> None:
         """Asked again, in another order, or of another router: the same answer, for the broker keeps it."""

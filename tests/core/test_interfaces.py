@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 from twisted.cred.credentials import IAnonymous, IUsernamePassword
 from twisted.internet.task import Clock
-from zope.interface import Interface
+from zope.interface import Interface, Invalid
 from zope.interface.verify import verifyClass, verifyObject
 
 import twisted_p2pmqtt
@@ -81,6 +81,17 @@ def test_objects(name: str) -> None:
 )
 def test_classes(interface: Any, implementer: type) -> None:
     verifyClass(interface, implementer)
+
+
+class Undeclared:
+    def resolve(self, topic: str) -> None:
+        """Does all, and says nowhere what it is."""
+
+
+@pytest.mark.parametrize("router", [Undeclared(), PrefixP2PRouter, "prefix"])
+def test_a_router_that_is_none_is_told_when_the_broker_is_made(router: Any) -> None:
+    with pytest.raises(Invalid):
+        make_broker(Clock(), router=router)
 
 
 @pytest.mark.parametrize("implementer", [Session, LocalSubscription, Endpoint, Connection])

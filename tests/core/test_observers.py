@@ -14,6 +14,7 @@ from twisted_p2pmqtt.core.broker import Broker
 from twisted_p2pmqtt.core.info import SessionInfo
 from twisted_p2pmqtt.core.limits import P2POptions
 from twisted_p2pmqtt.core.observers import Observer
+from twisted_p2pmqtt.core.p2p import make_router
 from twisted_p2pmqtt.testing import make_broker
 
 
@@ -167,6 +168,13 @@ def test_p2p_messages_are_told_only_to_those_who_ask(clock: Clock) -> None:
         ("dropped", "no/body", "from/python", "p2p_dropped_unknown"),
         ("published", "app", "ordinary"),
     ]
+
+
+def test_what_the_process_sends_is_told_by_its_canonical_name(clock: Clock) -> None:
+    broker, curious = make_broker(clock, router=make_router("suffix", "to")), Diary(p2p=True)
+    broker.add_observer(curious)
+    broker.send_to("a/b", "cmd", b"x")
+    assert curious.take()[0] == ("published", None, "to/a%2Fb/cmd")
 
 
 def test_what_an_observer_was_shown_does_not_change_afterwards(broker: Broker) -> None:

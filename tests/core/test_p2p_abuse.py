@@ -18,6 +18,7 @@ from tests.core.support import (
     client,
     guarded_factory,
     heard,
+    later,
     offline,
     persistent,
     publish,
@@ -227,6 +228,34 @@ def test_p09_a_will_is_judged_at_connect_and_when_it_fires(broker: Broker, versi
     assert broker.stats.p2p_dropped_denied == 1
 
 
+@pytest.mark.parametrize("answer_after", [0, 1, 30])
+@pytest.mark.parametrize("revoked", [False, True])
+def test_p09_a_delayed_will_is_judged_when_it_fires(clock: Clock, revoked: bool, answer_after: int) -> None:
+    """By rights that may take a while to answer; none in time is a no."""
+
+    class Slow(Avatar):
+        seconds = 0
+
+        def may_send_to(self, client_id: str, topic: str, canonical: str) -> Any:
+            answer = super().may_send_to(client_id, topic, canonical)
+            return later(clock, self.seconds, answer) if self.seconds else answer
+
+    broker, avatar = make_broker(clock), Slow(publish=["p2p/friend/x"])
+    factory = guarded_factory(broker, {"app": avatar})
+    friend = client(factory, "friend")
+    dying = persistent(factory, "app", will=Will("p2p/friend/x", b"bye", 1, properties={"will_delay_interval": 5}))
+    avatar.seconds = answer_after
+    if revoked:
+        avatar.publish.clear()
+    dying.lose()
+    clock.pump([0.25] * 16)
+    assert heard(friend) == []
+    clock.pump([0.25] * 160)
+    is_heard = not revoked and answer_after < 5
+    assert heard(friend) == ([("x", b"bye")] if is_heard else [])
+    assert broker.stats.p2p_dropped_denied == (not is_heard)
+
+
 def test_p10_a_right_that_is_revoked_is_revoked_for_an_alias(broker: Broker) -> None:
     avatar = Avatar(publish=["p2p/a/x"])
     factory = guarded_factory(broker, {"app": avatar})
@@ -280,7 +309,7 @@ def test_p12_a_flood_to_one_victim_is_bounded_and_others_keep_their_place(broker
 
 
 def test_p13_hidden_presence_has_one_code_and_one_time(clock: Clock) -> None:
-    """The medians differ by less than the noise of one run; the bound is wide, for other work shares the machine."""
+    """A tenth of what the broker itself takes, some microseconds, is far below 5 % of a round trip."""
     limits = Limits(max_queued_messages=100_000, max_queued_bytes=100_000_000)
     options = P2POptions(hide_presence=True, max_queued=100_000)
     broker = make_broker(clock, p2p=options, limits=limits)
@@ -306,9 +335,9 @@ def test_p13_hidden_presence_has_one_code_and_one_time(clock: Clock) -> None:
                 sender.transport.clear()
         return {name: median(each) for name, each in times.items()}
 
-    for _ in range(5):
+    for _ in range(10):  # other work shares the machine
         found = measure()
-        if max(found.values()) < 1.3 * min(found.values()):
+        if max(found.values()) < 1.1 * min(found.values()):
             return
     raise AssertionError(found)
 
@@ -388,13 +417,37 @@ class InlineWriter:
         """There is no thread."""
 
 
+def started(folder: Path, **options: Any) -> Broker:
+    """A broker on the files in this folder; ``options`` are of ``[p2p]``."""
+    store = SQLiteStore(str(folder / "p2p.db"), writer=InlineWriter())
+    made = make_broker(Clock(), store=store, p2p=P2POptions(**options))
+    made.restore_now()
+    return made
+
+
+@pytest.mark.parametrize("check_receive", [False, True])
+def test_p04_over_a_restart(tmp_path: Path, check_receive: bool) -> None:
+    """A message in the store is still one to an address: that is its right, and its place in the queue's bounds."""
+    broker = started(tmp_path)
+    persistent(broker, "dev").subscribe("news")
+    offline(broker, "dev")
+    sender = client(broker, "app")
+    for topic in ("p2p/dev/t", "news", "p2p/dev/t"):
+        publish(sender, topic)
+    broker.store.close()
+    broker = started(tmp_path, check_receive=check_receive, max_queued=2)
+    full = publish(client(broker, "app"), "p2p/dev/t")
+    assert full is not None
+    assert full.reason_code == 0x97
+    target = persistent(guarded_factory(broker, {"dev": Avatar(receive=[])}), "dev")
+    assert heard(target) == ([] if check_receive else [("t", b"x")] * 2)
+    assert all(user_properties(message) == [("p2p-from", "app")] for message in target.messages)
+    assert broker.stats.dropped_not_authorized == (3 if check_receive else 1)
+    broker.store.close()
+
+
 @pytest.mark.parametrize("answers", [False, True])
 def test_p15_qos_2_over_a_killed_broker_is_delivered_exactly_once(tmp_path: Path, answers: bool) -> None:
-    def started(folder: Path) -> Broker:
-        made = make_broker(Clock(), store=SQLiteStore(str(folder / "p2p.db"), writer=InlineWriter()))
-        made.restore_now()
-        return made
-
     (tmp_path / "0").mkdir()
     broker, careful = started(tmp_path / "0"), Careful()
     target = persistent(broker, "dev", acknowledges=False)
@@ -473,9 +526,9 @@ def test_p17_a_target_that_never_acknowledges(clock: Clock, qos: int) -> None:
 def test_p18_one_sender_to_ten_thousand_targets_in_one_read(clock: Clock) -> None:
     """A sender's burst is cut by the reads of its socket, and each read is acted on and flushed by itself."""
     broker = make_broker(clock, limits=Limits(max_sessions=20_000))
-    targets = [client(broker, f"dev{number}") for number in range(2000)]
+    targets = [client(broker, f"dev{number}") for number in range(10_000)]
     sender = client(broker, "app")
-    messages = [Message(f"p2p/dev{number % 2000}/t".encode(), b"x" * 10) for number in range(10_000)]
+    messages = [Message(f"p2p/dev{number}/t".encode(), b"x" * 10) for number in range(10_000)]
     data = b"".join(encode(message, 5) for message in messages)
     most = 0
     for at in range(0, len(data), 65536):  # what is read at once
@@ -485,4 +538,4 @@ def test_p18_one_sender_to_ten_thousand_targets_in_one_read(clock: Clock) -> Non
         assert not broker.touched
         most = max(most, broker.stats.p2p_delivered - before)
     assert most <= 65536 // min(len(encode(message, 5)) for message in messages) + 1
-    assert all(len(target.messages) == 5 for target in targets)
+    assert all(len(target.messages) == 1 for target in targets)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from twisted.internet.task import Clock
+from zope.interface import implementer
 
 from tests.core.support import client, heard, offline, persistent, publish, status, user_properties
 from twisted_p2pmqtt.codec.message import Message
@@ -12,6 +13,7 @@ from twisted_p2pmqtt.codec.properties import Properties
 from twisted_p2pmqtt.core.broker import Broker
 from twisted_p2pmqtt.core.limits import Limits, P2POptions
 from twisted_p2pmqtt.core.p2p import P2PAddress, make_router
+from twisted_p2pmqtt.interfaces import IP2PRouter
 from twisted_p2pmqtt.testing import MemoryClient, make_broker
 
 
@@ -103,6 +105,7 @@ def test_a_device_answers_on_the_topic_on_which_it_heard(clock: Clock) -> None:
 def test_a_reply_topic_that_leads_elsewhere_is_not_given(clock: Clock) -> None:
     """A router of the embedder's whose forms ``reply_topic`` does not know, and a name that would be too long."""
 
+    @implementer(IP2PRouter)
     class Own:
         def resolve(self, topic: str) -> P2PAddress | None:
             return P2PAddress("dev", topic[3:]) if topic.startswith("to/") else None
@@ -111,7 +114,7 @@ def test_a_reply_topic_that_leads_elsewhere_is_not_given(clock: Clock) -> None:
         (Own(), "to/cmd", "app"),
         (make_router("prefix"), "p2p/dev/" + "x" * 4080, "/" * 200),
     ):
-        broker = make_broker(clock, router=router, p2p=P2POptions(deliver_topic="reply"))  # type: ignore[arg-type]
+        broker = make_broker(clock, router=router, p2p=P2POptions(deliver_topic="reply"))
         target, sender = client(broker, "dev"), client(broker, sender_id)
         publish(sender, topic)
         assert [heard_topic for heard_topic, _ in heard(target)] == [topic.removeprefix("p2p/dev/").removeprefix("to/")]

@@ -7,7 +7,12 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.task import Clock
 
+from tests.core.p2p_reading import MALFORMED, ORDINARY, read
+from tests.core.support import client
+from twisted_p2pmqtt.codec.message import Message
+from twisted_p2pmqtt.core.observers import Observer
 from twisted_p2pmqtt.core.p2p import (
     BothP2PRouter,
     P2PAddress,
@@ -18,10 +23,9 @@ from twisted_p2pmqtt.core.p2p import (
     unescape_client_id,
 )
 from twisted_p2pmqtt.interfaces import IP2PRouter, MalformedP2PTopic
-from twisted_p2pmqtt.testing import P2PRouterTests
+from twisted_p2pmqtt.testing import P2PRouterTests, make_broker
 
 MODES = ("prefix", "suffix", "both")
-ORDINARY, MALFORMED = "ordinary", "malformed"
 
 # The page's table: a topic, and what it is in each of the three modes.
 TABLE: list[tuple[str, object, object, object]] = [
@@ -88,43 +92,31 @@ def test_an_unknown_mode_is_told() -> None:
 # --- a naive reading of section 3 -------------------------------------------------------------------------------------
 
 
-def naive_id(level: str) -> str:
-    """Left to right: one of the four escapes, or one character."""
-    out, at = "", 0
-    while at < len(level):
-        code = level[at : at + 3].upper()
-        if code in ("%2F", "%2B", "%23", "%25"):
-            out += {"%2F": "/", "%2B": "+", "%23": "#", "%25": "%"}[code]
-            at += 3
-        else:
-            out += level[at]
-            at += 1
-    return out
-
-
-def naive(mode: str, marker: str, topic: str) -> object:
-    """The three numbered rules, one after the other."""
-    levels = topic.split("/")
-    if mode in ("prefix", "both") and levels[0] == marker and len(levels) >= 2:
-        client_id, business = levels[1], "/".join(levels[2:])
-    elif mode in ("suffix", "both") and len(levels) >= 2 and levels[-2] == marker:
-        client_id, business = levels[-1], "/".join(levels[:-2])
-    else:
-        return ORDINARY
-    return (naive_id(client_id), business) if client_id and business else MALFORMED
-
-
 _characters = st.characters(exclude_categories=["Cs"], exclude_characters="\0+#/")
 _level = st.one_of(
     st.sampled_from(["", "p2p", "P2P", "m", "$SYS", "%2F", "%2f", "%2B", "%25", "%252F", "%", "%%", "%2", "a%23b"]),
     st.text(_characters, max_size=4),
     st.text("%2FfBb35", max_size=6),
 )
-topics = st.lists(_level, min_size=1, max_size=6).map("/".join).filter(bool)
+_levels = st.lists(_level, min_size=1, max_size=4).map("/".join)
 
 
-@given(mode=st.sampled_from(MODES), marker=st.sampled_from(["p2p", "m", "to client"]), topic=topics)
-def test_router_and_a_naive_reading_agree(mode: str, marker: str, topic: str) -> None:
+def _named(marker: str) -> st.SearchStrategy[tuple[str, str]]:
+    """The marker, and a topic that may well have one of its forms."""
+    prefix, suffix = (
+        st.builds(f"{marker}/{{}}".format, _levels),
+        st.builds(f"{{}}/{marker}/{{}}".format, _levels, _level),
+    )
+    either = st.builds(f"{marker}/{{}}/{marker}/{{}}".format, _levels, _level)
+    return st.tuples(st.just(marker), st.one_of(_levels.filter(bool), prefix, suffix, either))
+
+
+markers_and_topics = st.sampled_from(["p2p", "m", "to client"]).flatmap(_named)
+
+
+@given(mode=st.sampled_from(MODES), named=markers_and_topics)
+def test_router_and_a_naive_reading_agree(mode: str, named: tuple[str, str]) -> None:
+    marker, topic = named
     router = make_router(mode, marker)
     try:
         address = router.resolve(topic)
@@ -132,7 +124,34 @@ def test_router_and_a_naive_reading_agree(mode: str, marker: str, topic: str) ->
         found: object = MALFORMED
     else:
         found = ORDINARY if address is None else (address.client_id, address.topic)
-    assert found == naive(mode, marker, topic)
+    assert found == read(mode, marker, topic, is_client=False)
+
+
+class Targets(Observer):
+    """Whom P2P messages were for that reached nobody."""
+
+    p2p = True
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def dropped(self, client_id: str, message: Message, reason: str) -> None:
+        self.found.append(client_id)
+
+
+@given(mode=st.sampled_from(MODES), named=markers_and_topics)
+def test_a_broker_and_a_naive_reading_agree(mode: str, named: tuple[str, str]) -> None:
+    """With the `$` that only the broker knows of, and by what a client hears; nobody is there but the sender."""
+    marker, topic = named
+    broker, targets = make_broker(Clock(), router=make_router(mode, marker)), Targets()
+    broker.add_observer(targets)
+    code = client(broker, "the sender").publish(topic, b"x", qos=1)
+    expected = read(mode, marker, topic)
+    if isinstance(expected, tuple):
+        assert (code, targets.found) == (0x10, [expected[0]])
+    else:
+        refusals = {MALFORMED: 0x90, ORDINARY: 0x87 if topic.startswith("$") else 0x10}
+        assert (code, targets.found) == (refusals[str(expected)], [])
 
 
 # --- escapes ----------------------------------------------------------------------------------------------------------
@@ -278,9 +297,23 @@ class _Careless(PrefixP2PRouter):
         return P2PAddress(level, business) if topic.startswith("p2p/") else None
 
 
+class _Wild(PrefixP2PRouter):
+    """Its canonical name of the client `#` is a filter, which a rule for everybody might be taken to allow."""
+
+    class Address(P2PAddress):
+        @property
+        def canonical(self) -> str:
+            return f"p2p/{self.client_id}/{self.topic}"
+
+    def resolve(self, topic: str) -> P2PAddress | None:
+        address = super().resolve(topic.replace("dev", "%23"))
+        return address and self.Address(*address)
+
+
 @pytest.mark.parametrize(
     ("router", "test"),
     [
+        (_Wild, "test_answers_with_the_right_types"),
         (_Folding, "test_ids_are_exact"),
         (_Folding, "test_answers_reach_the_sender"),
         (_Forgetful, "test_is_a_function_of_the_topic"),

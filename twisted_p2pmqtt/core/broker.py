@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
+from zope.interface.verify import verifyObject
 
 from twisted_p2pmqtt.codec.constants import ReasonCode
 from twisted_p2pmqtt.codec.errors import TopicNameInvalid
@@ -76,7 +77,7 @@ class Broker:
 
     ``clock`` is asked only for ``callLater(0)``; time is ``monotonic()`` in seconds, and ``wall()`` in seconds since
     the epoch for what is stored.  ``store`` is an ``IStore``; ``router`` an ``IP2PRouter``, the prefix form unless
-    told.
+    told.  Raises ``zope.interface.Invalid`` for a router that is none.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Broker:
     ) -> None:
         self.limits = limits or Limits()
         self.router = router if router is not None else PrefixP2PRouter()  # [MQTT3-7.0.0-2]
+        verifyObject(IP2PRouter, self.router)  # a class in place of an object would refuse every message, later
         self.store = store
         self.wall = wall
         self.stats = Stats()
