@@ -201,9 +201,9 @@ class CountingReader(PacketReader):
         super().__init__(version=version)
         self.copied = 0
 
-    def _read(self, data: bytes, packets: list[Packet]) -> None:
-        self.copied += len(data)
-        super()._read(data, packets)
+    def _read(self, data: bytes, pos: int, packets: list[Packet]) -> None:
+        self.copied += len(data) - pos
+        super()._read(data, pos, packets)
 
     def _keep(self, rest: bytes, missing: int) -> None:
         self.copied += len(rest)

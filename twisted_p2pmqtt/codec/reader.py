@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Container
+from io import BytesIO
 from struct import Struct
 
 from twisted_p2pmqtt.codec.constants import MAX_REMAINING_LENGTH, PacketType
@@ -75,7 +76,7 @@ class PacketReader:
         self.is_halted = False  # behind a CONNECT: what follows waits for the next feed
         self._known_topics = known_topics
         self._from_server = from_server
-        self.partial: bytearray | None = None
+        self.partial: BytesIO | None = None
         self._missing = 0
 
     @property
@@ -89,28 +90,43 @@ class PacketReader:
         What follows an illegal packet is never read: the error is in ``error``, the packets before it are returned,
         and so nothing here raises.
         """
-        if self.partial is not None:
-            self.partial += data
-            if len(data) < self._missing:
-                self._missing -= len(data)
-                return []
-            data = bytes(self.partial)
-            self.partial = None
         packets: list[Packet] = []
         self.is_halted = False
         if self.error is None:
             try:
-                self._read(data, packets)
+                if self.partial is None:
+                    self._read(data, 0, packets)
+                else:
+                    self._complete(data, packets)
             except MQTTError as error:
                 self.error = error
         return packets
 
+    def _complete(self, data: bytes, packets: list[Packet]) -> None:
+        """Read a packet that had begun, when all of it is there, and what is behind it."""
+        pos = 0
+        while self.partial is not None and (pos < len(data) or not self._missing):
+            missing = self._missing or len(data)
+            partial = self.partial
+            partial.write(memoryview(data)[pos : pos + missing])
+            pos += missing
+            if pos > len(data):
+                self._missing = pos - len(data)
+                return
+            self.partial = None
+            self._read(partial.getvalue(), 0, packets)
+        if self.is_halted:
+            self.hold(data[pos:])
+        else:
+            self._read(data, pos, packets)
+
     def hold(self, data: bytes) -> None:
         """Take bytes in without reading them yet; the next ``feed`` does."""
-        if self.partial is None:
-            self.partial = bytearray()
-        self.partial += data
-        self._missing = 0
+        if data:
+            if self.partial is None:
+                self.partial = BytesIO()
+            self.partial.write(data)
+            self._missing = 0
 
     def _connect(self, body: bytes) -> Connect:
         self.version = sniff_version(body)  # a refusal too is worded in the client's version
@@ -120,11 +136,12 @@ class PacketReader:
 
     def _keep(self, rest: bytes, missing: int) -> None:
         if rest:
-            self.partial = bytearray(rest)
+            self.partial = BytesIO()
+            self.partial.write(rest)
             self._missing = missing
 
-    def _read(self, data: bytes, packets: list[Packet]) -> None:  # noqa: C901  # the hot loop: no calls for PUBLISH
-        pos, size = 0, len(data)
+    def _read(self, data: bytes, pos: int, packets: list[Packet]) -> None:  # noqa: C901  # the hot loop: few calls
+        size = len(data)
         version, limit, known_topics = self.version, self.max_packet_size, self._known_topics
         append, startswith, begin = packets.append, data.startswith, _BEGINNING.unpack_from
         while pos < size:
