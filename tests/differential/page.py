@@ -116,7 +116,7 @@ PARTED = {
     "dup-qos0": Row("DUP at QoS 0 is malformed", "accepted", "MQTT-3.3.1-2, MQTT3-3.3.1-2"),
     "reserved-flags": Row(
         "any reserved flag of a fixed header that is set is malformed",
-        "not looked at in PUBACK, PUBREC and PUBCOMP, and in some of 3.1.1's packets",
+        "not looked at in PUBACK, PUBREC, PUBCOMP and DISCONNECT, and in some of 3.1.1's packets",
         "MQTT-2.1.3-1, MQTT3-2.2.2-2",
     ),
     "identifier-in-publish": Row(
@@ -136,9 +136,10 @@ PARTED = {
         "Server's choice: 4.3.3 shows both ways",
     ),
     "second-connect": Row(
-        "the connection that ends by a second CONNECT leaves its session as any other",
-        "the session is gone",
-        "MQTT-3.1.0-2 asks for the close; the session ends as its expiry interval says (3.1.2.11.2)",
+        "the connection that ends by a second CONNECT leaves its session and its will as any other",
+        "the session is gone, and so is the will",
+        "MQTT-3.1.0-2 asks for the close; the session ends as its expiry interval says (3.1.2.11.2), the will is "
+        "published (MQTT-3.1.2-8, MQTT3-3.1.2-8)",
     ),
     "no-local-retained": Row(
         "a No Local subscription does not bring what the same client id has retained",
@@ -158,8 +159,8 @@ PARTED = {
     ),
     "response-topic": Row("a Response Topic with a wildcard is a Protocol Error", "passed on", "MQTT-3.3.2-14"),
     "unsubscribed-filter": Row(
-        "UNSUBSCRIBE of a filter that nobody could subscribe to: 0x11",
-        "DISCONNECT, or accepted",
+        "UNSUBSCRIBE of a filter that nobody could subscribe to: 0x11, and UNSUBACK before 5.0",
+        "the connection is closed, or it is accepted",
         "MQTT-3.10.4-1; the server's choice for filters that are none",
     ),
     "disconnect-will": Row(
@@ -181,6 +182,16 @@ PARTED = {
         "a SUBSCRIBE that is malformed subscribes to nothing",
         "the filters before the mistake are subscribed, and stay in the session",
         "MQTT-4.13.1-1 asks for the close; the rest is the server's choice",
+    ),
+    "packet-size": Row(
+        "the client's Maximum Packet Size counts the whole packet",
+        "packets of up to two bytes more are sent",
+        "MQTT-3.1.2-24; 2.1.4 and 3.1.2.11.4: the packet size is the total number of bytes",
+    ),
+    "receive-maximum": Row(
+        "an acknowledgement of nothing opens no window",
+        "a further message is sent, and more are on their way than the client's Receive Maximum",
+        "MQTT-3.3.4-9",
     ),
 }
 
