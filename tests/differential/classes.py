@@ -182,11 +182,14 @@ def _wrong_way(difference: Difference) -> bool:
 
 
 def _reserved_flags(difference: Difference) -> bool:
-    """Now; or in the DISCONNECT before, which may have changed the session's expiry."""
-    step = difference.step
-    if step.kind == "open" and (earlier := _earlier(difference)):
-        return isinstance(earlier[-1].packet, Disconnect) and earlier[-1].mistake.startswith(FLIPPED)
-    return _we_refuse(difference) and step.mistake.startswith(FLIPPED)
+    return _we_refuse(difference) and difference.step.mistake.startswith(FLIPPED)
+
+
+def _malformed_disconnect(difference: Difference) -> bool:
+    """Did the connection before end so, and does the session exist on one side only?"""
+    earlier = _earlier(difference)
+    was_malformed = bool(earlier) and isinstance(earlier[-1].packet, Disconnect) and earlier[-1].is_mutated
+    return was_malformed and difference.step.kind == "open" and difference.is_actor
 
 
 def _dup_qos0(difference: Difference) -> bool:
@@ -209,15 +212,21 @@ def _released_later(difference: Difference) -> bool:
 
 
 def _second_connect(difference: Difference) -> bool:
-    """A second CONNECT on an earlier connection: is there still a session, for its client or for what others publish?
-    Or now: is there a will?
+    """A second CONNECT, now or earlier: is there still a session, for its client or for what others publish?  Is there
+    a will, heard or retained?
     """
-    if _is_second_connect(difference.step):
-        return not difference.is_actor and _same_flow(difference) and not difference.theirs.publishes
     if any(event[0] == "CONNACK" for event in difference.ours.flow):
         return any(map(_is_second_connect, _earlier(difference)))
-    was_twice = any(map(_is_second_connect, difference.sequence.steps[: difference.at]))
-    return was_twice and isinstance(difference.step.packet, Message) and _same_flow(difference, _fewer_subscribers)
+    was_twice = any(map(_is_second_connect, difference.sequence.steps[: difference.at + 1]))
+    is_missed = isinstance(difference.step.packet, Message) and _same_flow(difference, _fewer_subscribers)
+    return was_twice and (is_missed or (_same_flow(difference) and _only_wills_differ(difference)))
+
+
+def _only_wills_differ(difference: Difference) -> bool:
+    steps = difference.sequence.steps[: difference.at + 1]
+    wills = {s.packet.will.payload for s in steps if isinstance(s.packet, Connect) and s.packet.will is not None}
+    heard = {p.payload for p in difference.ours.publishes} ^ {p.payload for p in difference.theirs.publishes}
+    return bool(heard) and heard <= wills
 
 
 def _is_second_connect(step: Step) -> bool:
@@ -235,21 +244,17 @@ def _no_local_retained(difference: Difference) -> bool:
 
 
 def _resubscribed(difference: Difference) -> bool:
-    """A filter subscribed to twice, once with No Local and once without."""
-    steps = difference.sequence.steps[: difference.at]
-    packets = [s.packet for s in steps if s.client == difference.key[0] and isinstance(s.packet, Subscribe)]
+    """A filter subscribed to twice, with other options."""
+    packets = [step.packet for step in _earlier(difference) if isinstance(step.packet, Subscribe)]
     requests = [request for packet in packets for request in packet.requests]
-    local = {request.topic_filter for request in requests if not request.no_local}
-    return difference.is_actor and any(request.no_local and request.topic_filter in local for request in requests)
+    kinds = {(request.topic_filter, request.no_local, request.retain_as_published) for request in requests}
+    return difference.is_actor and len(kinds) > len({kind[0] for kind in kinds})
 
 
 def _will_at_takeover(difference: Difference) -> bool:
     """Is it a will that is heard on one side only, and was there a takeover, now or before?"""
-    steps = difference.sequence.steps[: difference.at + 1]
-    wills = {s.packet.will.payload for s in steps if isinstance(s.packet, Connect) and s.packet.will is not None}
-    heard = {p.payload for p in difference.ours.publishes} ^ {p.payload for p in difference.theirs.publishes}
-    opened = [step.client for step in steps if step.kind == "open"]
-    return bool(heard) and heard <= wills and len(opened) > len(set(opened))
+    opened = [step.client for step in difference.sequence.steps[: difference.at + 1] if step.kind == "open"]
+    return _only_wills_differ(difference) and len(opened) > len(set(opened))
 
 
 def _disconnect_will(difference: Difference) -> bool:
@@ -280,19 +285,17 @@ def _limits(difference: Difference) -> Properties:
     return packets[-1].properties if packets else NO_PROPERTIES
 
 
-def _they_send_more(difference: Difference) -> bool:
-    ours, theirs = difference.ours.publishes, difference.theirs.publishes
-    return len(theirs) > len(ours) and _same_flow(difference, _no_subscribers)
-
-
 def _packet_size(difference: Difference) -> bool:
-    return "maximum_packet_size" in _limits(difference) and _they_send_more(difference)
+    is_same = _same_flow(difference, _no_subscribers)
+    return "maximum_packet_size" in _limits(difference) and is_same and bool(difference.filters)
 
 
 def _receive_maximum(difference: Difference) -> bool:
     """Did the client acknowledge what it was not sent?"""
     has_strayed = any("for nothing" in step.text for step in _earlier(difference))
-    return has_strayed and "receive_maximum" in _limits(difference) and _they_send_more(difference)
+    is_more = len(difference.theirs.publishes) > len(difference.ours.publishes)
+    is_limited = "receive_maximum" in _limits(difference)
+    return has_strayed and is_limited and is_more and _same_flow(difference, _no_subscribers)
 
 
 def _response_topic(difference: Difference) -> bool:
@@ -332,8 +335,9 @@ PARTINGS = [
     Parting("authentication-data", _authentication_data),
     Parting("flag-value", _flag_value),
     Parting("half-subscribed", _half_subscribed),
-    Parting("packet-size", _packet_size),
+    Parting("malformed-disconnect", _malformed_disconnect),
     Parting("receive-maximum", _receive_maximum),
+    Parting("packet-size", _packet_size),
 ]
 
 

@@ -116,7 +116,7 @@ PARTED = {
     "dup-qos0": Row("DUP at QoS 0 is malformed", "accepted", "MQTT-3.3.1-2, MQTT3-3.3.1-2"),
     "reserved-flags": Row(
         "any reserved flag of a fixed header that is set is malformed",
-        "not looked at in PUBACK, PUBREC, PUBCOMP and DISCONNECT, and in some of 3.1.1's packets",
+        "not looked at in PUBACK, PUBREC and PUBCOMP, and in some of 3.1.1's packets",
         "MQTT-2.1.3-1, MQTT3-2.2.2-2",
     ),
     "identifier-in-publish": Row(
@@ -147,8 +147,8 @@ PARTED = {
         "MQTT-3.8.3-3",
     ),
     "resubscribed": Row(
-        "subscribing again with the same filter replaces No Local, too",
-        "No Local stays as it was",
+        "subscribing again with the same filter replaces No Local and Retain As Published, too",
+        "they stay as they were",
         "MQTT-3.8.4-3",
     ),
     "will-at-takeover": Row(
@@ -183,15 +183,21 @@ PARTED = {
         "the filters before the mistake are subscribed, and stay in the session",
         "MQTT-4.13.1-1 asks for the close; the rest is the server's choice",
     ),
-    "packet-size": Row(
-        "the client's Maximum Packet Size counts the whole packet",
-        "packets of up to two bytes more are sent",
-        "MQTT-3.1.2-24; 2.1.4 and 3.1.2.11.4: the packet size is the total number of bytes",
+    "malformed-disconnect": Row(
+        "a DISCONNECT that is malformed changes nothing: the session keeps its expiry interval",
+        "its Session Expiry Interval counts",
+        "MQTT-4.13.1-1 asks for the close; the rest is the server's choice",
     ),
     "receive-maximum": Row(
         "an acknowledgement of nothing opens no window",
         "a further message is sent, and more are on their way than the client's Receive Maximum",
         "MQTT-3.3.4-9",
+    ),
+    "packet-size": Row(
+        "the client's Maximum Packet Size counts the whole packet; a message too large takes no place of its Receive "
+        "Maximum",
+        "packets of up to two bytes more are sent; a message too large may leave less room for others",
+        "MQTT-3.1.2-24 (2.1.4: the packet size is the total number of bytes), MQTT-3.1.2-25",
     ),
 }
 
