@@ -159,6 +159,12 @@ def _bad_filter(difference: Difference) -> bool:
     return difference.theirs.is_closed and is_answered and not theirs
 
 
+def _empty_filter(difference: Difference) -> bool:
+    packet = difference.step.packet
+    is_empty = isinstance(packet, Subscribe) and any(not request.topic_filter for request in packet.requests)
+    return _we_refuse(difference) and is_empty
+
+
 def _share_filter(difference: Difference) -> bool:
     refused = difference.ours.code == 0x82 or any(e[0] == "SUBACK" and 0x80 in e[2] for e in difference.ours.flow)
     return b"$share" in difference.step.data and isinstance(difference.step.packet, Subscribe) and refused
@@ -316,6 +322,7 @@ def _is_no_filter(text: str) -> bool:
 
 PARTINGS = [
     Parting("bad-filter", _bad_filter),
+    Parting("empty-filter", _empty_filter),
     Parting("share-filter", _share_filter),
     Parting("reserved-topic", _reserved_topic),
     Parting("control-character", _control_character),

@@ -92,6 +92,11 @@ PARTED = {
         "MQTT-3.8.4-6 and MQTT-3.8.4-7 (each filter has its code, 0x8F among them); MQTT-4.7.1-1 binds the client. The "
         "server's choice",
     ),
+    "empty-filter": Row(
+        "SUBSCRIBE with an empty topic filter is malformed",
+        "empty filters are passed over before 5.0, and have no code in SUBACK",
+        "MQTT-4.7.3-1, MQTT3-4.7.3-1",
+    ),
     "share-filter": Row(
         "a filter that begins as a shared one and is none is a Protocol Error in 5.0, and refused in SUBACK before; No "
         "Local on a shared subscription is a Protocol Error",
