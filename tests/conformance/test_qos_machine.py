@@ -1,4 +1,5 @@
-"""Publishers and subscribers that lose their connections at any point, and what has to hold nevertheless (4.3 to 4.6).
+"""Publishers and subscribers that lose their connections, or the broker, at any point, and what has to hold
+nevertheless (4.1, 4.3 to 4.6).
 
 Every client here keeps its side of the protocol: it stores what it must, sends again what it must when it comes back,
 and sees only those packets that it has read before the connection was lost.  QoS 2 arrives exactly once, QoS 1 at least
@@ -7,6 +8,8 @@ once, both in the order in which they were published, and in the end nobody owes
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +17,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tests.conformance.helpers import V5, World
+from tests.conformance.helpers import V5, V31, V311, World
+from tests.store.conftest import MEMORY
+from tests.store.lives import Life
 from twisted_p2pmqtt.codec.decode import Packet
 from twisted_p2pmqtt.codec.message import DUP, Message
 from twisted_p2pmqtt.codec.packets import Connack, Puback, Pubcomp, Pubrec, Pubrel
+from twisted_p2pmqtt.core.limits import Limits
 from twisted_p2pmqtt.testing import MemoryClient
 
 INFLIGHT = 4
@@ -27,7 +33,7 @@ INFLIGHT = 4
 class Peer:
     """A client with a lasting session, whose connection comes and goes."""
 
-    def __init__(self, world: World, client_id: str, version: int) -> None:
+    def __init__(self, world: World | Life, client_id: str, version: int) -> None:
         self.world = world
         self.client_id = client_id
         self.version = version
@@ -66,7 +72,7 @@ class Peer:
 class Publisher(Peer):
     """Numbers its messages.  ``open`` are those not acknowledged, in order, each as what is to be sent again."""
 
-    def __init__(self, world: World, client_id: str, version: int) -> None:
+    def __init__(self, world: World | Life, client_id: str, version: int) -> None:
         super().__init__(world, client_id, version)
         self.sent = {1: 0, 2: 0}
         self.open: dict[int, Message | Pubrel] = {}
@@ -110,12 +116,15 @@ class Publisher(Peer):
 
 
 class Subscriber(Peer):
-    """Hears ``t/1`` and ``t/2``.  ``heard`` is what its application got, ``half`` the QoS 2 ids that await PUBREL."""
+    """Hears ``t/1`` and ``t/2``.  ``heard`` is what its application got, ``half`` the QoS 2 ids that await PUBREL, with
+    their payloads, ``released`` the payloads for which it came.
+    """
 
-    def __init__(self, world: World, client_id: str, version: int) -> None:
+    def __init__(self, world: World | Life, client_id: str, version: int) -> None:
         super().__init__(world, client_id, version)
         self.heard: dict[bytes, list[bytes]] = {b"t/1": [], b"t/2": []}
-        self.half: set[int] = set()
+        self.half: dict[int, bytes] = {}
+        self.released: set[bytes] = set()
         self.unacknowledged = 0
         self.window = INFLIGHT
 
@@ -133,6 +142,9 @@ class Subscriber(Peer):
             if isinstance(packet, Message):
                 self.unacknowledged += 1
                 assert packet.packet_id
+                assert packet.qos == 1 or packet.payload not in self.released
+            elif isinstance(packet, Pubrel) and packet.packet_id in self.half:
+                self.released.add(self.half[packet.packet_id])
         assert self.unacknowledged <= self.window
 
     def handle(self, is_lost: bool) -> None:
@@ -145,10 +157,10 @@ class Subscriber(Peer):
             if packet.qos == 1 or packet.packet_id not in self.half:
                 self.heard[packet.topic].append(packet.payload)
             if packet.qos == 2:
-                self.half.add(packet.packet_id)
+                self.half[packet.packet_id] = packet.payload
             answer = Puback(packet.packet_id) if packet.qos == 1 else Pubrec(packet.packet_id)
         elif isinstance(packet, Pubrel):
-            self.half.discard(packet.packet_id)
+            self.half.pop(packet.packet_id, None)
             answer = Pubcomp(packet.packet_id)
         if is_lost:
             self.lose()
@@ -163,11 +175,16 @@ class Flow(RuleBasedStateMachine):
 
     publishers: list[Publisher]
     subscribers: list[Subscriber]
+    world: World | Life
 
-    @initialize(versions=st.lists(st.sampled_from([4, 5]), min_size=4, max_size=4))
+    def make_world(self) -> World | Life:
+        """The broker that all of them use."""
+        return World(max_inflight=INFLIGHT)
+
+    @initialize(versions=st.lists(st.sampled_from([V31, V311, V5]), min_size=4, max_size=4))
     def begin(self, versions: list[int]) -> None:
         """Everybody connects."""
-        self.world = World(max_inflight=INFLIGHT)
+        self.world = self.make_world()
         self.publishers = [Publisher(self.world, f"p{number}", versions[number]) for number in range(2)]
         self.subscribers = [Subscriber(self.world, f"s{number}", versions[2 + number]) for number in range(2)]
         for subscriber in self.subscribers:
@@ -182,10 +199,15 @@ class Flow(RuleBasedStateMachine):
         """Everybody."""
         return [*self.publishers, *self.subscribers]
 
-    @rule(which=st.integers(0, 1), qos=st.sampled_from([1, 2]), is_lost=st.sampled_from([False, False, False, True]))
-    def publish(self, which: int, qos: int, is_lost: bool) -> None:
-        """Somebody publishes."""
-        self.publishers[which].publish(qos, is_lost)
+    @rule(
+        which=st.integers(0, 1),
+        levels=st.lists(st.sampled_from([1, 2]), min_size=1, max_size=INFLIGHT),
+        is_lost=st.sampled_from([False, False, False, True]),
+    )
+    def publish(self, which: int, levels: list[int], is_lost: bool) -> None:
+        """Somebody publishes; the last message may be lost."""
+        for left, qos in zip(reversed(range(len(levels))), levels, strict=True):
+            self.publishers[which].publish(qos, is_lost and not left)
 
     @rule(which=st.integers(0, 3), count=st.integers(1, 4), is_lost=st.sampled_from([False, False, False, True]))
     def handle(self, which: int, count: int, is_lost: bool) -> None:
@@ -195,6 +217,19 @@ class Flow(RuleBasedStateMachine):
         for left in reversed(range(count)):
             peer.handle(is_lost and not left)
             peer.read()
+
+    @rule()
+    def settle(self) -> None:
+        """Everybody who is there acts on everything that there is."""
+        has_acted = True
+        while has_acted:
+            has_acted = False
+            for peer in self.peers:
+                peer.read()
+                has_acted = has_acted or bool(peer.inbox)
+                while peer.inbox:
+                    peer.handle(False)
+                    peer.read()
 
     @rule(which=st.integers(0, 3))
     def lose(self, which: int) -> None:
@@ -225,8 +260,7 @@ class Flow(RuleBasedStateMachine):
             return
         for peer in self.peers:
             peer.connect()
-        while self.settle():
-            pass
+        self.settle()
         self.order_is_kept()
         for subscriber in self.subscribers:
             for publisher in self.publishers:
@@ -241,19 +275,46 @@ class Flow(RuleBasedStateMachine):
             assert not session.received
         assert self.world.broker.stats.internal_errors == 0
 
-    def settle(self) -> bool:
-        """Read and act on everything that there is; False where there was nothing."""
-        has_acted = False
-        for peer in self.peers:
-            peer.read()
-            has_acted = has_acted or bool(peer.inbox)
-            while peer.inbox:
-                peer.handle(False)
-                peer.read()
-        return has_acted
+
+class FlowOverRestarts(Flow):
+    """The same, with a broker that is killed, or stopped, and started again on what it has stored."""
+
+    world: Life
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._directory = tempfile.TemporaryDirectory(prefix="p2pmqtt-test-", dir=MEMORY)
+
+    def make_world(self) -> Life:
+        """A broker with a store."""
+        return Life(Path(self._directory.name) / "store", limits=Limits(max_inflight=INFLIGHT))
+
+    @rule(is_orderly=st.booleans(), away=st.sets(st.integers(0, 3)))
+    def restart(self, is_orderly: bool, away: set[int]) -> None:
+        """The broker goes, with every connection and all that was on its way, and comes back, as do most clients."""
+        self.world = self.world.killed(is_orderly=is_orderly)
+        for number, peer in enumerate(self.peers):
+            peer.world, peer.link = self.world, None
+            peer.inbox.clear()
+            if number not in away:
+                peer.connect()
+
+    def teardown(self) -> None:
+        """Everybody comes back and settles everything."""
+        try:
+            super().teardown()
+        finally:
+            if hasattr(self, "world"):
+                self.world.stop()
+            self._directory.cleanup()
 
 
 Flow.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+FlowOverRestarts.TestCase.settings = settings(max_examples=50, stateful_step_count=50, deadline=None)
+
+TestFlowOverRestarts = pytest.mark.spec(
+    "MQTT-4.3.2-3", "MQTT-4.3.3-3", "MQTT-4.3.3-5", "MQTT-4.3.3-10", "MQTT-4.4.0-1", "MQTT3-4.1.0-1", "MQTT3-4.4.0-1"
+)(FlowOverRestarts.TestCase)
 
 TestFlow = pytest.mark.spec(
     "MQTT-4.3.2-3",

@@ -14,8 +14,11 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from tests.differential.comparison import Difference, Publish, View
+from tests.differential.mutations import FLIPPED
+from tests.differential.sequences import Step
 from twisted_p2pmqtt.codec.message import Message
 from twisted_p2pmqtt.codec.packets import Connect, Disconnect, Subscribe, Unsubscribe
+from twisted_p2pmqtt.codec.properties import NO_PROPERTIES, Properties
 
 
 class Shade(NamedTuple):
@@ -111,7 +114,7 @@ def _shared_retained(difference: Difference) -> None:
         if any(request.topic_filter.startswith("$share/") for request in packet.requests):
             ours, theirs = difference.ours, difference.theirs
             theirs.publishes = [p for p in theirs.publishes if not p.retain or p in ours.publishes]
-            payloads = {publish.payload for publish in theirs.publishes}
+            payloads = {publish.payload for publish in theirs.publishes if publish.qos == 2}
             theirs.releases = [one for one in theirs.releases if one in payloads or one in ours.releases]
 
 
@@ -137,14 +140,29 @@ def _they_refuse(difference: Difference) -> bool:
     return difference.theirs.is_closed and not difference.ours.is_closed
 
 
-def _has_control(data: bytes) -> bool:
-    return any(byte < 0x20 or byte == 0x7F for byte in data)
+def _same_flow(difference: Difference, *shades: Callable[[Difference], None]) -> bool:
+    """Is the flow the same, but for these shades?"""
+    probe = difference.copy()
+    for soften in shades:
+        soften(probe)
+    return probe.ours.flow == probe.theirs.flow
+
+
+def _earlier(difference: Difference) -> list[Step]:
+    """What the connection's client did before."""
+    return [step for step in difference.sequence.steps[: difference.at] if step.client == difference.key[0]]
 
 
 def _bad_filter(difference: Difference) -> bool:
-    events = difference.ours.flow
-    is_answered = any(event[0] == "SUBACK" and {0x80, 0x8F} & set(event[2]) for event in events)
-    return _they_refuse(difference) and is_answered
+    ours, theirs = ([e for e in view.flow if e[0] == "SUBACK"] for view in (difference.ours, difference.theirs))
+    is_answered = any({0x80, 0x8F} & set(event[2]) for event in ours)
+    return difference.theirs.is_closed and is_answered and not theirs
+
+
+def _empty_filter(difference: Difference) -> bool:
+    packet = difference.step.packet
+    is_empty = isinstance(packet, Subscribe) and any(not request.topic_filter for request in packet.requests)
+    return _we_refuse(difference) and is_empty
 
 
 def _share_filter(difference: Difference) -> bool:
@@ -170,7 +188,14 @@ def _wrong_way(difference: Difference) -> bool:
 
 
 def _reserved_flags(difference: Difference) -> bool:
-    return _we_refuse(difference) and difference.step.mistake.startswith("a bit of the first byte")
+    return _we_refuse(difference) and difference.step.mistake.startswith(FLIPPED)
+
+
+def _malformed_disconnect(difference: Difference) -> bool:
+    """Did the connection before end so, and does the session exist on one side only?"""
+    earlier = _earlier(difference)
+    was_malformed = bool(earlier) and isinstance(earlier[-1].packet, Disconnect) and earlier[-1].is_mutated
+    return was_malformed and difference.step.kind == "open" and difference.is_actor
 
 
 def _dup_qos0(difference: Difference) -> bool:
@@ -189,19 +214,33 @@ def _released_later(difference: Difference) -> bool:
     """Does a QoS 2 message wait for its PUBREL, or get it now?  Then only what is passed on may differ."""
     steps = difference.sequence.steps[: difference.at + 1]
     waiting = any(s.data[:1] and s.data[0] & 0xF6 == 0x34 and not s.text.endswith("and PUBREL") for s in steps)
-    ours, theirs = difference.ours.copy(), difference.theirs.copy()
-    probe = replace(difference, ours=ours, theirs=theirs)
-    for soften in (_no_subscribers, _unknown_pubrel, _told):
-        soften(probe)
-    return waiting and ours.flow == theirs.flow
+    return waiting and _same_flow(difference, _no_subscribers, _unknown_pubrel, _told)
 
 
 def _second_connect(difference: Difference) -> bool:
-    """A second CONNECT on an earlier connection of the client: is there still a session?"""
-    earlier = difference.sequence.steps[: difference.at]
-    mistakes = [step.mistake for step in earlier if step.client == difference.key[0]]
-    was_twice = any("a CONNECT behind" in mistake or mistake.endswith("made 0x10") for mistake in mistakes)
-    return was_twice and any(event[0] == "CONNACK" for event in difference.ours.flow)
+    """A second CONNECT, now or earlier: is there still a session, for its client or for what others publish?  Is there
+    a will, heard or retained?
+    """
+    if any(event[0] == "CONNACK" for event in difference.ours.flow):
+        return any(map(_is_second_connect, _earlier(difference)))
+    was_twice = any(map(_is_second_connect, difference.sequence.steps[: difference.at + 1]))
+    is_missed = isinstance(difference.step.packet, Message) and _same_flow(difference, _fewer_subscribers)
+    return was_twice and (is_missed or (_same_flow(difference) and _only_wills_differ(difference)))
+
+
+def _only_wills_differ(difference: Difference) -> bool:
+    steps = difference.sequence.steps[: difference.at + 1]
+    wills = {s.packet.will.payload for s in steps if isinstance(s.packet, Connect) and s.packet.will is not None}
+    heard = {p.payload for p in difference.ours.publishes} ^ {p.payload for p in difference.theirs.publishes}
+    return bool(heard) and heard <= wills
+
+
+def _is_second_connect(step: Step) -> bool:
+    return "a CONNECT behind" in step.mistake or step.mistake.endswith("made 0x10")
+
+
+def _fewer_subscribers(difference: Difference) -> None:
+    _same_codes(difference, ("PUBREC", "PUBACK"), 0, 0x10)
 
 
 def _no_local_retained(difference: Difference) -> bool:
@@ -211,21 +250,17 @@ def _no_local_retained(difference: Difference) -> bool:
 
 
 def _resubscribed(difference: Difference) -> bool:
-    """A filter subscribed to twice, once with No Local and once without."""
-    steps = difference.sequence.steps[: difference.at]
-    packets = [s.packet for s in steps if s.client == difference.key[0] and isinstance(s.packet, Subscribe)]
+    """A filter subscribed to twice, with other options."""
+    packets = [step.packet for step in _earlier(difference) if isinstance(step.packet, Subscribe)]
     requests = [request for packet in packets for request in packet.requests]
-    local = {request.topic_filter for request in requests if not request.no_local}
-    return difference.is_actor and any(request.no_local and request.topic_filter in local for request in requests)
+    kinds = {(request.topic_filter, request.no_local, request.retain_as_published) for request in requests}
+    return difference.is_actor and len(kinds) > len({kind[0] for kind in kinds})
 
 
 def _will_at_takeover(difference: Difference) -> bool:
     """Is it a will that is heard on one side only, and was there a takeover, now or before?"""
-    steps = difference.sequence.steps[: difference.at + 1]
-    wills = {s.packet.will.payload for s in steps if isinstance(s.packet, Connect) and s.packet.will is not None}
-    heard = {p.payload for p in difference.ours.publishes} ^ {p.payload for p in difference.theirs.publishes}
-    opened = [step.client for step in steps if step.kind == "open"]
-    return bool(heard) and heard <= wills and len(opened) > len(set(opened))
+    opened = [step.client for step in difference.sequence.steps[: difference.at + 1] if step.kind == "open"]
+    return _only_wills_differ(difference) and len(opened) > len(set(opened))
 
 
 def _disconnect_will(difference: Difference) -> bool:
@@ -241,14 +276,32 @@ def _flag_value(difference: Difference) -> bool:
     packet = difference.step.packet
     is_flag = isinstance(packet, Message) and "payload_format_indicator" in packet.properties
     is_changed = is_flag and difference.step.mistake.startswith("byte ")
-    return _we_refuse(difference) and (is_changed or "flag of 2" in difference.step.mistake)
+    return difference.ours.is_closed and (is_changed or "flag of 2" in difference.step.mistake)
 
 
 def _half_subscribed(difference: Difference) -> bool:
     """Had the client a SUBSCRIBE refused that began well?"""
-    steps = difference.sequence.steps[: difference.at]
-    mine = [s for s in steps if s.client == difference.key[0] and s.is_mutated and isinstance(s.packet, Subscribe)]
-    return bool(mine) and difference.ours.flow == difference.theirs.flow
+    was_refused = any(step.is_mutated and isinstance(step.packet, Subscribe) for step in _earlier(difference))
+    return was_refused and _same_flow(difference, _no_subscribers)
+
+
+def _limits(difference: Difference) -> Properties:
+    """What the connection's client said in its last CONNECT."""
+    packets = [step.packet for step in _earlier(difference) if isinstance(step.packet, Connect)]
+    return packets[-1].properties if packets else NO_PROPERTIES
+
+
+def _packet_size(difference: Difference) -> bool:
+    is_same = _same_flow(difference, _no_subscribers)
+    return "maximum_packet_size" in _limits(difference) and is_same and bool(difference.filters)
+
+
+def _receive_maximum(difference: Difference) -> bool:
+    """Did the client acknowledge what it was not sent?"""
+    has_strayed = any("for nothing" in step.text for step in _earlier(difference))
+    is_more = len(difference.theirs.publishes) > len(difference.ours.publishes)
+    is_limited = "receive_maximum" in _limits(difference)
+    return has_strayed and is_limited and is_more and _same_flow(difference, _no_subscribers)
 
 
 def _response_topic(difference: Difference) -> bool:
@@ -256,11 +309,20 @@ def _response_topic(difference: Difference) -> bool:
 
 
 def _unsubscribed_filter(difference: Difference) -> bool:
-    return isinstance(difference.step.packet, Unsubscribe) and "filter" in difference.step.mistake
+    packet = difference.step.packet
+    if not isinstance(packet, Unsubscribe):
+        return False
+    return "filter" in difference.step.mistake or any(map(_is_no_filter, packet.topic_filters))
+
+
+def _is_no_filter(text: str) -> bool:
+    levels = text.split("/")
+    return any(len(level) > 1 and {"+", "#"} & set(level) for level in levels) or "#" in levels[:-1]
 
 
 PARTINGS = [
     Parting("bad-filter", _bad_filter),
+    Parting("empty-filter", _empty_filter),
     Parting("share-filter", _share_filter),
     Parting("reserved-topic", _reserved_topic),
     Parting("control-character", _control_character),
@@ -280,6 +342,9 @@ PARTINGS = [
     Parting("authentication-data", _authentication_data),
     Parting("flag-value", _flag_value),
     Parting("half-subscribed", _half_subscribed),
+    Parting("malformed-disconnect", _malformed_disconnect),
+    Parting("receive-maximum", _receive_maximum),
+    Parting("packet-size", _packet_size),
 ]
 
 

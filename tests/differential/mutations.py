@@ -16,6 +16,8 @@ from twisted_p2pmqtt.codec.primitives import decode_varint, encode_varint
 
 Mutation = tuple[bytes, str]
 
+FLIPPED = "a bit of the first byte flipped"
+
 
 def frame(first: int, body: bytes) -> bytes:
     """A packet around its body."""
@@ -37,7 +39,7 @@ def mutate(pick: random.Random, packet: Any, data: bytes, version: int) -> Mutat
 
 
 def _flip_flags(pick: random.Random, packet: Any, data: bytes, version: int) -> Mutation:
-    return bytes((data[0] ^ (1 << pick.randrange(4)),)) + data[1:], "a bit of the first byte flipped"
+    return bytes((data[0] ^ (1 << pick.randrange(4)),)) + data[1:], FLIPPED
 
 
 def _cut_end(pick: random.Random, packet: Any, data: bytes, version: int) -> Mutation:

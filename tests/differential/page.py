@@ -92,6 +92,11 @@ PARTED = {
         "MQTT-3.8.4-6 and MQTT-3.8.4-7 (each filter has its code, 0x8F among them); MQTT-4.7.1-1 binds the client. The "
         "server's choice",
     ),
+    "empty-filter": Row(
+        "SUBSCRIBE with an empty topic filter is malformed",
+        "empty filters are passed over before 5.0, and have no code in SUBACK",
+        "MQTT-4.7.3-1, MQTT3-4.7.3-1",
+    ),
     "share-filter": Row(
         "a filter that begins as a shared one and is none is a Protocol Error in 5.0, and refused in SUBACK before; No "
         "Local on a shared subscription is a Protocol Error",
@@ -136,9 +141,10 @@ PARTED = {
         "Server's choice: 4.3.3 shows both ways",
     ),
     "second-connect": Row(
-        "the connection that ends by a second CONNECT leaves its session as any other",
-        "the session is gone",
-        "MQTT-3.1.0-2 asks for the close; the session ends as its expiry interval says (3.1.2.11.2)",
+        "the connection that ends by a second CONNECT leaves its session and its will as any other",
+        "the session is gone, and so is the will",
+        "MQTT-3.1.0-2 asks for the close; the session ends as its expiry interval says (3.1.2.11.2), the will is "
+        "published (MQTT-3.1.2-8, MQTT3-3.1.2-8)",
     ),
     "no-local-retained": Row(
         "a No Local subscription does not bring what the same client id has retained",
@@ -146,8 +152,8 @@ PARTED = {
         "MQTT-3.8.3-3",
     ),
     "resubscribed": Row(
-        "subscribing again with the same filter replaces No Local, too",
-        "No Local stays as it was",
+        "subscribing again with the same filter replaces No Local and Retain As Published, too",
+        "they stay as they were",
         "MQTT-3.8.4-3",
     ),
     "will-at-takeover": Row(
@@ -158,8 +164,8 @@ PARTED = {
     ),
     "response-topic": Row("a Response Topic with a wildcard is a Protocol Error", "passed on", "MQTT-3.3.2-14"),
     "unsubscribed-filter": Row(
-        "UNSUBSCRIBE of a filter that nobody could subscribe to: 0x11",
-        "DISCONNECT, or accepted",
+        "UNSUBSCRIBE of a filter that nobody could subscribe to: 0x11, and UNSUBACK before 5.0",
+        "the connection is closed, or it is accepted",
         "MQTT-3.10.4-1; the server's choice for filters that are none",
     ),
     "disconnect-will": Row(
@@ -181,6 +187,22 @@ PARTED = {
         "a SUBSCRIBE that is malformed subscribes to nothing",
         "the filters before the mistake are subscribed, and stay in the session",
         "MQTT-4.13.1-1 asks for the close; the rest is the server's choice",
+    ),
+    "malformed-disconnect": Row(
+        "a DISCONNECT that is malformed changes nothing: the session keeps its expiry interval",
+        "its Session Expiry Interval counts",
+        "MQTT-4.13.1-1 asks for the close; the rest is the server's choice",
+    ),
+    "receive-maximum": Row(
+        "an acknowledgement of nothing opens no window",
+        "a further message is sent, and more are on their way than the client's Receive Maximum",
+        "MQTT-3.3.4-9",
+    ),
+    "packet-size": Row(
+        "the client's Maximum Packet Size counts the whole packet; a message too large takes no place of its Receive "
+        "Maximum",
+        "packets of up to two bytes more are sent; a message too large may leave less room for others",
+        "MQTT-3.1.2-24 (2.1.4: the packet size is the total number of bytes), MQTT-3.1.2-25",
     ),
 }
 

@@ -162,9 +162,14 @@ class Connection:
             self.send(encode(answer(packet, 0x83 if how == "refuse" else 0), self.version))
 
     def close(self) -> None:
-        """Close without a word."""
+        """Close without a word, and wait until the broker has seen it: it may have a will to publish."""
         if not self.is_closed:
             self.is_closed = True
+            with contextlib.suppress(OSError):
+                self.sock.shutdown(socket.SHUT_WR)
+                self.sock.settimeout(PATIENCE)
+                while self.sock.recv(262_144):
+                    pass
             self.sock.close()
 
     def take_heard(self) -> list[Heard]:

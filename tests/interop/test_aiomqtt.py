@@ -157,9 +157,9 @@ def test_retained(broker: Broker, version: int) -> None:
     run(test())
 
 
-async def die(port: int, version: int, will: Any) -> None:
+async def die(port: int, version: int, will: Any, **properties: Any) -> None:
     """Connect, and be cut off: leaving the block raises, for there is no connection left to say DISCONNECT on."""
-    async with client(port, version=version, will=will) as dying:
+    async with client(port, version=version, will=will, **properties) as dying:
         dying._client.socket().shutdown(socket.SHUT_RDWR)
         await receive(dying)
 
@@ -312,6 +312,22 @@ def test_v5_message_expiry(broker: Broker) -> None:
         async with client(broker.port, name, 5, False, SessionExpiryInterval=300) as connected:
             assert (await receive(connected)).payload == b"long"
             await assert_quiet(connected)
+
+    run(test())
+
+
+def test_v5_will_with_the_end_of_the_session(broker: Broker) -> None:
+    async def test() -> None:
+        topic = unique()
+        properties = made(PacketTypes.WILLMESSAGE, WillDelayInterval=300, ContentType="text/plain")
+        will = aiomqtt.Will(topic, b"gone", 1, properties=properties)
+        async with client(broker.port, version=5) as watcher:
+            await watcher.subscribe(topic, 1)
+            with pytest.raises(aiomqtt.MqttError):
+                await die(broker.port, 5, will, SessionExpiryInterval=2)
+            await assert_quiet(watcher)
+            message = await receive(watcher)
+            assert (message.payload, message.properties.ContentType) == (b"gone", "text/plain")
 
     run(test())
 

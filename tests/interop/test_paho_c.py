@@ -7,6 +7,7 @@ are built on the same two libraries.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -153,6 +154,17 @@ def test_v5_properties(pub: Pub, sub: Sub, library: str) -> None:
     pub(library, "5", "-t", topic, "-q", "1", "-m", "x", "--user-property", "key", "value", "--message-expiry", "50")
     subscriber.line("Property name USER_PROPERTY key key value value")
     assert subscriber.line("MESSAGE_EXPIRY_INTERVAL").split()[-1] in ("49", "50")
+
+
+@LIBRARIES
+def test_v5_message_expiry(pub: Pub, sub: Sub, library: str) -> None:
+    topic = unique()
+    for name, interval in (("short", "1"), ("long", "100")):
+        pub(library, "5", "-t", f"{topic}/{name}", "-q", "1", "-r", "-m", name, "--message-expiry", interval)
+    time.sleep(2.1)
+    subscriber = sub(library, "5", "-t", f"{topic}/#", "-q", "1")
+    subscriber.line(f"{topic}/long\tlong")
+    subscriber.assert_quiet(f"{topic}/short")
 
 
 @LIBRARIES

@@ -59,7 +59,8 @@ class Life:
 
     def left_behind(self) -> Path:
         """A copy of the files as they are now; this life is over."""
-        path = self.path.with_name("after-" + self.path.name)
+        name, _, number = self.path.name.partition("@")
+        path = self.path.with_name(f"{name}@{int(number or 0) + 1}")
         for rest in ("", "-wal", "-mark"):
             shutil.copy(f"{self.path}{rest}", f"{path}{rest}")
         self.store._database.abandon()
