@@ -10,8 +10,8 @@ or a close (3.x).  Any other exception is logged, counted, and ends this connect
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -45,6 +45,7 @@ from twisted_p2pmqtt.core.delivery import Delivery
 from twisted_p2pmqtt.core.handshake import Handshake, Login, Over, refusal_frame
 from twisted_p2pmqtt.core.publishing import NotYet, Publishing
 from twisted_p2pmqtt.core.subscribing import subscribe, unsubscribe
+from twisted_p2pmqtt.core.wire import DISCARDING, Wire
 from twisted_p2pmqtt.interfaces import IConnection
 
 if TYPE_CHECKING:
@@ -68,46 +69,6 @@ Explained = Connack | Suback | Unsuback | Disconnect | Auth
 """Packets of ours that may carry a reason string."""
 
 
-class Wire(Protocol):
-    """What carries a connection.  ``sink`` is where frames wait for ``flush``; both may change while blocked."""
-
-    sink: Any
-
-    @property
-    def peer(self) -> str:
-        """The peer's address, as text."""
-
-    @property
-    def certificate(self) -> Any:
-        """The peer's certificate, or None."""
-
-    def flush(self) -> None:
-        """Send what is in the sink."""
-
-    def close(self) -> None:
-        """Send what is in the sink, as far as the peer takes it soon, and close; ``Connection.lost`` follows."""
-
-    def pause(self) -> None:
-        """Read no more for now."""
-
-    def resume(self) -> None:
-        """Read again."""
-
-
-class Discarding:
-    """The sink of a connection that is over."""
-
-    def __bool__(self) -> bool:
-        return True
-
-    def append(self, frame: bytes) -> None:
-        """Drop it."""
-
-    def extend(self, frames: Iterable[bytes]) -> None:
-        """Drop them."""
-
-
-DISCARDING = Discarding()
 NOT_YET = NotYet()
 
 
