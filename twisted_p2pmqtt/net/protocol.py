@@ -6,13 +6,12 @@ factory counts connections, refuses those over its limits, and ticks the broker 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.cred.error import UnauthorizedLogin
-from twisted.internet.address import UNIXAddress
-from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
@@ -168,8 +167,10 @@ def peer_text(transport: Any) -> str:
 
 def send_at_once(transport: Any) -> None:
     """Let small packets leave when they are written.  Unix sockets know no such thing, though they claim to be TCP."""
-    if ITCPTransport.providedBy(transport) and not isinstance(transport.getHost(), UNIXAddress):
-        transport.setTcpNoDelay(True)
+    set_no_delay = getattr(transport, "setTcpNoDelay", None)
+    if set_no_delay is not None:
+        with contextlib.suppress(OSError):
+            set_no_delay(True)
 
 
 def peer_certificate(transport: Any) -> Any:
