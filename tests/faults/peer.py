@@ -61,6 +61,7 @@ class Peer:
         self.port = port
         self.client_id = client_id
         self.version = version
+        self.expiry = EXPIRY
         self.message = message or (lambda topic, payload, qos: None)
         self.sent: dict[int, Sent] = {}
         self.session_present = False
@@ -85,7 +86,7 @@ class Peer:
             raise Gone from None
         self._connack = asyncio.get_running_loop().create_future()
         self._reading = asyncio.create_task(self._read(reader))
-        properties = Properties(session_expiry_interval=EXPIRY) if self.version == 5 else Properties()
+        properties = Properties(session_expiry_interval=self.expiry) if self.version == 5 else Properties()
         self._send(Connect(self.client_id, self.version, clean, 0, None, None, will, properties))
         connack = await asyncio.wait_for(asyncio.shield(self._connack), TIMEOUT)
         self.session_present = connack.session_present
@@ -115,7 +116,7 @@ class Peer:
         return Message(one.topic.encode(), one.payload, 0, one.qos, int(one.retain), dup, packet_id)
 
     def _send(self, *packets: Any) -> None:
-        if self._writer is not None:
+        if self._writer is not None and not self._writer.is_closing():
             self._writer.write(b"".join(encode(packet, self.version) for packet in packets))
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
@@ -222,6 +223,10 @@ class Peer:
         self._publish(Sent(topic, payload, qos, retain, done))
         await asyncio.sleep(0)
 
+    def publish_qos0(self, topic: str, payload: bytes) -> None:
+        """Publish at QoS 0."""
+        self._send(Message(topic.encode(), payload, 0, 0))
+
     async def settled(self) -> None:
         """Wait until everything published is over.  Raises ``Gone``."""
         while self.sent:
@@ -247,9 +252,28 @@ class Peer:
         """Unsubscribe; gives UNSUBACK's codes.  Raises ``Gone``."""
         return await self._ask(lambda packet_id: Unsubscribe(packet_id, [topic_filter]))
 
+    async def drop(self) -> None:
+        """Close the connection without a word, and forget what was on its way."""
+        if self._writer is not None:
+            self._writer.close()
+        if self._reading is not None:
+            await self._reading
+        self.sent.clear()
+
     async def disconnect(self) -> None:
         """Say DISCONNECT and wait for the end."""
         self._send(Disconnect())
         if self._reading is not None:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(asyncio.shield(self._reading), TIMEOUT)
+
+
+async def is_answered(port: int) -> bool:
+    """Does whoever listens there answer a CONNECT?  A port is open before the store behind it is read."""
+    probe = Peer(port, "probe", version=4)
+    try:
+        await probe.connect(clean=True)
+    except Gone:
+        return False
+    await probe.disconnect()
+    return True

@@ -67,6 +67,13 @@ class BrokerProcess:
     def is_running(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
+    def exit_code(self) -> int | None:
+        """Of the process, which is about to end; None where it does not."""
+        assert self.process is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.process.wait(20)
+        return None
+
     def kill(self) -> None:
         """SIGKILL."""
         self._end(signal.SIGKILL)
@@ -104,23 +111,31 @@ class Ours(BrokerProcess):
         self.name = f"ours, {durability}"
         self.store = store or directory / "store.db"
         self.config = directory / "p2pmqtt.toml"
+        self._pid = directory / "pid"
         self.config.write_text(
             f'[[listener]]\nendpoint = "tcp:{self.port}:interface=127.0.0.1"\nallow_anonymous = true\n'
             f'[store]\ntype = "sqlite"\npath = "{self.store}"\ndurability = "{durability}"\n'
             "[limits]\nmax_queued_messages = 1000000\nmax_queued_bytes = 1000000000\n[p2p]\nmax_queued = 1000000\n"
         )
 
+    def stop_traced(self) -> None:
+        """SIGTERM to the broker itself where it runs in a wrapper, which ends with it."""
+        if self.is_running and self._pid.exists():
+            os.kill(int(self._pid.read_text()), signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(20)
+        self.kill()
+
     def command(self) -> list[str]:
-        pid = self.directory / "pid"
-        pid.unlink(missing_ok=True)
-        options = ["--nodaemon", f"--pidfile={pid}", "p2pmqtt", "--config", str(self.config)]
+        self._pid.unlink(missing_ok=True)
+        options = ["--nodaemon", f"--pidfile={self._pid}", "p2pmqtt", "--config", str(self.config)]
         return [sys.executable, "-m", "tests.faults.crash", *options]
 
 
 class Mosquitto(BrokerProcess):
     """As its package sets it up (``default``), or told to save after every change (``safest``)."""
 
-    def __init__(self, directory: Path, settings: str = "default") -> None:
+    def __init__(self, directory: Path, settings: str = "default", store: Path | None = None) -> None:
         super().__init__(directory)
         self.name = f"mosquitto, {settings}"
         self.config = directory / "mosquitto.conf"
@@ -130,7 +145,7 @@ class Mosquitto(BrokerProcess):
         self.executable = executable
         lines = [f"listener {self.port} 127.0.0.1", "allow_anonymous true", "log_type error"]
         lines += ["max_queued_messages 0", "max_inflight_messages 0"]
-        lines += ["persistence true", f"persistence_location {directory}/"]
+        lines += ["persistence true", f"persistence_location {store or directory}/"]
         if settings == "safest":
             lines += ["autosave_interval 1", "autosave_on_changes true"]
         self.config.write_text("\n".join(lines) + "\n")

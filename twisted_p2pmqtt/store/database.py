@@ -103,11 +103,16 @@ class Database:
         text = str(error)
         if "locked" in text:
             return StoreError(f"store {self.path}: it is in use by another process")
-        if isinstance(error, sqlite3.OperationalError) and ("unable to open" in text or "readonly" in text):
+        is_refused = "unable to open" in text or "readonly" in text
+        if isinstance(error, sqlite3.OperationalError) and (is_refused or not self._is_writable()):
             return StoreError(f"store {self.path}: cannot be written ({text})")
         if isinstance(error, sqlite3.OperationalError) and "full" in text:
             return StoreError(f"store {self.path}: {text}")
         return self.damaged(f"it is damaged ({text})")
+
+    def _is_writable(self) -> bool:
+        """What SQLite says of a read-only file system may be "disk I/O error"."""
+        return os.access(self.path, os.W_OK) and os.access(os.path.dirname(self.path), os.W_OK)
 
     def _is_new(self) -> bool:
         """Is there no file yet?  Raises ``StoreDamaged`` for one that can be no store of ours."""

@@ -1,0 +1,144 @@
+"""Restart: how long a broker with a full store takes to answer, and whether it stalls its host meanwhile.
+
+The store holds 100,000 sessions with a subscription each, and 20,000 queued messages of 128 bytes.  It is read twice:
+by ``twistd p2pmqtt``, whose first CONNACK is waited for and whose queues are then emptied; and by a broker embedded in
+a process whose reactor runs already, where a timer tells the longest time that the reactor did nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.brokers import ROOT
+from tests.faults.peer import Peer, is_answered
+from tests.faults.processes import Ours
+from twisted_p2pmqtt.codec.message import Message
+from twisted_p2pmqtt.core.delivery import Delivery
+from twisted_p2pmqtt.core.records import SessionRecord, SubscriptionRecord
+from twisted_p2pmqtt.store.sqlite import SQLiteStore
+from twisted_p2pmqtt.store.writer import DirectWriter
+
+MAX_START, MAX_STALL = 5.0, 0.1
+TARGETS = 1000
+"""Sessions that have messages."""
+
+AT_ONCE = 100
+PERIOD = 0.001
+QUIET = 5.0
+
+
+def fill(path: Path, sessions: int, messages: int) -> None:
+    """Make the store."""
+    store = SQLiteStore(str(path), writer=DirectWriter())
+    store.restore_now(lambda records: None)
+    for number in range(sessions):
+        client_id = f"session{number}"
+        store.save_session(SessionRecord(client_id, 604_800, time.time(), None))
+        store.save_subscription(client_id, SubscriptionRecord(f"site/{number}/#", 1, False, False, 0))
+        if number % 5000 == 0:
+            store.commit()
+    for number in range(messages):
+        client_id = f"session{number % TARGETS}"
+        message = Message(f"p2p/{client_id}/t".encode(), b"%08d" % number * 16, 0, 1)
+        store.enqueue(client_id, store.new_sequence(), Delivery(message, 1, 0, b"", True), 0, None)
+    store.commit()
+    store.close()
+
+
+@dataclass
+class Result:
+    """What was measured; seconds."""
+
+    sessions: int
+    messages: int
+    start: float = 0.0
+    stall: float = 0.0
+    loading: float = 0.0
+    delivered: int = 0
+
+    @property
+    def is_clean(self) -> bool:
+        """Within the limits, and nothing missing."""
+        return self.start <= MAX_START and self.stall <= MAX_STALL and self.delivered == self.messages
+
+    def __str__(self) -> str:
+        return (
+            f"{self.sessions:,} sessions, {self.messages:,} queued: first CONNACK after {self.start:.2f} s;"
+            f" {self.delivered:,} delivered; embedded: read in {self.loading:.2f} s,"
+            f" longest stall {self.stall * 1000:.0f} ms"
+        )
+
+
+async def restart(directory: Path, sessions: int, messages: int) -> Result:
+    """Fill a store and measure."""
+    result = Result(sessions, messages)
+    broker = Ours(directory)
+    fill(broker.store, sessions, messages)
+    probe = [sys.executable, "-m", "tests.faults.restart", str(broker.store)]
+    told = subprocess.run(probe, cwd=ROOT, capture_output=True, text=True, check=True).stdout  # noqa: ASYNC221
+    result.loading, result.stall = map(float, told.split())
+    try:
+        started = time.monotonic()
+        broker.start()
+        if not (broker.wait_until_ready() and await is_answered(broker.port)):
+            raise RuntimeError(f"it did not start:\n{broker.last_words()}")
+        result.start = time.monotonic() - started
+        result.delivered = await _empty(broker.port, messages)
+    finally:
+        broker.kill()
+    return result
+
+
+async def _empty(port: int, messages: int) -> int:
+    """Take what is queued; how many different messages that is."""
+    received: set[bytes] = set()
+    since = time.monotonic()
+
+    def arrived(topic: str, payload: bytes, qos: int) -> None:
+        nonlocal since
+        received.add(payload)
+        since = time.monotonic()
+
+    peers = [Peer(port, f"session{number}", message=arrived) for number in range(TARGETS)]
+    for start in range(0, TARGETS, AT_ONCE):
+        await asyncio.gather(*(peer.connect() for peer in peers[start : start + AT_ONCE]))
+    while len(received) < messages and time.monotonic() < since + QUIET:
+        await asyncio.sleep(0.01)
+    await asyncio.gather(*(peer.drop() for peer in peers))
+    return len(received)
+
+
+def probe(path: str) -> None:
+    """Read the store in a running reactor; print how long that took, and the longest time between two turns."""
+    from twisted.internet import reactor
+
+    from twisted_p2pmqtt.config import Settings, StoreSettings
+    from twisted_p2pmqtt.service import MQTTService
+
+    service = MQTTService(Settings(listeners=(), store=StoreSettings("sqlite", path=path)))
+    turns: list[float] = []
+
+    def turn() -> None:
+        turns.append(time.monotonic())
+        reactor.callLater(PERIOD, turn)  # type: ignore[attr-defined]
+
+    def done(result: object) -> None:
+        turns.append(time.monotonic())
+        reactor.stop()  # type: ignore[attr-defined]
+
+    def begin() -> None:
+        turn()
+        service.broker.restore().addBoth(done)
+
+    reactor.callWhenRunning(begin)  # type: ignore[attr-defined]
+    reactor.run()  # type: ignore[attr-defined]
+    print(turns[-1] - turns[0], max(later - earlier for earlier, later in zip(turns, turns[1:], strict=False)))
+
+
+if __name__ == "__main__":
+    probe(sys.argv[1])
