@@ -1,7 +1,12 @@
-"""`python -m tests.faults --kills 200`: kill a broker again and again, and account for all it acknowledged.
+"""`python -m tests.faults --kills 200`: do to a broker what must not harm it, and account for all it acknowledged.
 
-Ours with both durabilities; ``--broker mosquitto`` or ``all`` for others.  Prints one table; the exit code is 1 where
-ours lost something that it had acknowledged, or delivered a QoS 2 message twice.
+--kills N      kill it again and again, at any moment and at named points of its own code
+--sync         under strace: does each acknowledgement leave after its commit's sync?
+--disk-full    its store is on a file system of 1 MiB
+--corrupt N    damage N stores
+--restart      start on a store with 100,000 sessions
+
+The exit code is 1 where ours breaks its promise.  ``--broker all`` puts mosquitto beside it where that makes sense.
 """
 
 from __future__ import annotations
@@ -10,19 +15,35 @@ import argparse
 import asyncio
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from benchmarks.probes import NotAvailable
+from tests.faults.corrupt import damage_stores
 from tests.faults.crash import CRUCIAL, POINTS
+from tests.faults.disk import FullDisk, small_disk
 from tests.faults.kills import KillLoop, Result, table
 from tests.faults.processes import BrokerProcess, Mosquitto, Ours
+from tests.faults.restart import restart
+from tests.faults.sync import audit
+from tests.faults.tables import aligned
+
+MESSAGES_TO_FULL_DISK = 4000
+SYNCED_MESSAGES = 10_000
+SESSIONS, QUEUED = 100_000, 20_000
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, metavar="N", default=20, help="kill each broker so often")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--kills", type=int, metavar="N")
+    what.add_argument("--sync", action="store_true")
+    what.add_argument("--disk-full", action="store_true")
+    what.add_argument("--corrupt", type=int, metavar="N")
+    what.add_argument("--restart", action="store_true")
     parser.add_argument("--broker", choices=("ours", "mosquitto", "all"), default="ours")
     parser.add_argument("--durability", choices=("commit", "full", "both"), default="both")
     parser.add_argument("--longest", type=float, metavar="S", default=3.0, help="seconds before a kill, at most")
@@ -39,16 +60,21 @@ def progress(text: str) -> None:
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
-def run_kills(options: argparse.Namespace) -> int:
-    makers: list[Callable[[Path], BrokerProcess]] = []
+def makers(options: argparse.Namespace) -> Iterator[partial[BrokerProcess]]:
+    """The brokers that were asked for; each takes a directory, and ``store``, where to keep its store."""
     if options.broker in ("ours", "all"):
         durabilities = ("commit", "full") if options.durability == "both" else (options.durability,)
-        makers += [partial(Ours, durability=durability) for durability in durabilities]
+        for durability in durabilities:
+            yield partial(Ours, durability=durability)
     if options.broker in ("mosquitto", "all"):
-        makers += [partial(Mosquitto, settings=settings) for settings in ("default", "safest")]
+        for settings in ("default", "safest"):
+            yield partial(Mosquitto, settings=settings)
+
+
+def run_kills(options: argparse.Namespace) -> bool:
     results: list[Result] = []
     points = (*POINTS, *CRUCIAL * 3)  # the crucial ones more often
-    for make in makers:
+    for make in makers(options):
         with tempfile.TemporaryDirectory(prefix="p2pmqtt-faults-") as name:
             try:
                 broker = make(Path(name))
@@ -64,8 +90,66 @@ def run_kills(options: argparse.Namespace) -> int:
             if result.points:
                 show(f"{broker.name}: killed itself at {len(result.points)} crash points")
     show(table(results))
-    return int(not all(result.is_clean for result in results if result.name.startswith("ours")))
+    return all(result.is_clean for result in results if result.name.startswith("ours"))
+
+
+def run_sync(options: argparse.Namespace) -> bool:
+    """``full``, unless ``--durability commit`` shows that the check can fail."""
+    with tempfile.TemporaryDirectory(prefix="p2pmqtt-faults-") as name:
+        durability = "commit" if options.durability == "commit" else "full"
+        result = audit(Path(name), durability, SYNCED_MESSAGES)
+    show(str(result))
+    return result.is_clean
+
+
+def run_disk_full(options: argparse.Namespace) -> bool:
+    rows: list[dict[str, str]] = []
+    is_clean = True
+    for make in makers(options):
+        with tempfile.TemporaryDirectory(prefix="p2pmqtt-faults-") as name, small_disk(Path(name)) as disk:
+            broker = make(Path(name), store=disk / "store.db" if make.func is Ours else disk)
+            account = asyncio.run(FullDisk(broker, disk).run(MESSAGES_TO_FULL_DISK))
+        for note in account.notes:
+            show(f"{account.name}: {note}")
+        rows.append(account.row())
+        is_clean = is_clean and (account.is_clean or not isinstance(broker, Ours))
+    show(aligned(rows))
+    return is_clean
+
+
+def run_corrupt(options: argparse.Namespace) -> bool:
+    result = asyncio.run(damage_stores(options.corrupt, progress))
+    progress("")
+    for note in result.notes:
+        show(note)
+    show(", ".join(f"{count} {kind}" for kind, count in result.kinds.most_common()))
+    show(str(result))
+    return result.is_clean
+
+
+def run_restart(options: argparse.Namespace) -> bool:
+    with tempfile.TemporaryDirectory(prefix="p2pmqtt-faults-") as name:
+        result = asyncio.run(restart(Path(name), SESSIONS, QUEUED))
+    show(str(result))
+    return result.is_clean
+
+
+def main() -> int:
+    options = arguments()
+    runs = {
+        "kills": run_kills,
+        "sync": run_sync,
+        "disk_full": run_disk_full,
+        "corrupt": run_corrupt,
+        "restart": run_restart,
+    }
+    (run,) = (run for name, run in runs.items() if getattr(options, name))
+    try:
+        return int(not run(options))
+    except NotAvailable as error:
+        show(str(error))
+        return 2
 
 
 if __name__ == "__main__":
-    sys.exit(run_kills(arguments()))
+    sys.exit(main())

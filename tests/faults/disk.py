@@ -73,8 +73,10 @@ class Account:
 
     @property
     def false_acknowledgements(self) -> int:
+        """Acknowledged, and gone."""
         return len(self.acknowledged - self.kept)
 
+    @property
     def is_clean(self) -> bool:
         """As it must be with ours."""
         return (

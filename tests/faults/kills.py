@@ -20,6 +20,7 @@ from tests.faults.crash import AT_START
 from tests.faults.ledger import Ledger, Stream
 from tests.faults.peer import Gone, Peer
 from tests.faults.processes import BrokerProcess
+from tests.faults.tables import aligned
 
 TOPICS = 8
 ROUND_TIMEOUT = 180.0
@@ -327,18 +328,15 @@ class KillLoop:
 
 def table(results: list[Result]) -> str:
     """One line a broker."""
-    names = list(results[0].ledger.totals())
-    head = ["broker", "kills", "at points", *names, "slowest start"]
-    rows = [
+    return aligned(
         [
-            result.name,
-            str(result.kills),
-            str(result.at_points),
-            *(str(count) for count in result.ledger.totals().values()),
-            f"{result.slowest_start:.2f} s",
+            {
+                "broker": result.name,
+                "kills": str(result.kills),
+                "at points": str(result.at_points),
+                **{name: f"{count:,}" for name, count in result.ledger.totals().items()},
+                "slowest start": f"{result.slowest_start:.2f} s",
+            }
+            for result in results
         ]
-        for result in results
-    ]
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
-    return "\n".join(lines)
+    )

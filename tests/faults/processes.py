@@ -120,7 +120,7 @@ class Ours(BrokerProcess):
 
     def stop_traced(self) -> None:
         """SIGTERM to the broker itself where it runs in a wrapper, which ends with it."""
-        if self.is_running and self._pid.exists():
+        if self.process is not None and self._pid.exists():
             os.kill(int(self._pid.read_text()), signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(20)

@@ -15,13 +15,10 @@ The targets are away, or connected and silent, so that every message has to be w
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import shutil
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 

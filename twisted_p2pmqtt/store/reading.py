@@ -32,8 +32,8 @@ from twisted_p2pmqtt.store.rows import (
 )
 from twisted_p2pmqtt.store.statements import Holders
 
-CHUNK = 500
-"""Records, and subscriptions of sessions, that one list may hold (a session is never divided)."""
+CHUNK = 50
+"""Records, and subscriptions of sessions, that one list may hold (a session is never divided): a millisecond's work."""
 
 CHUNK_BYTES = 4_194_304
 """Bytes of payloads in one list, about."""
