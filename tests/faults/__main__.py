@@ -24,7 +24,7 @@ from tests.faults.corrupt import damage_stores
 from tests.faults.crash import CRUCIAL, POINTS
 from tests.faults.disk import FullDisk, small_disk
 from tests.faults.kills import KillLoop, Result, table
-from tests.faults.processes import BrokerProcess, Mosquitto, Ours
+from tests.faults.processes import Mosquitto, Ours
 from tests.faults.restart import restart
 from tests.faults.sync import audit
 from tests.faults.tables import aligned
@@ -60,7 +60,7 @@ def progress(text: str) -> None:
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
-def makers(options: argparse.Namespace) -> Iterator[partial[BrokerProcess]]:
+def makers(options: argparse.Namespace) -> Iterator[partial[Ours] | partial[Mosquitto]]:
     """The brokers that were asked for; each takes a directory, and ``store``, where to keep its store."""
     if options.broker in ("ours", "all"):
         durabilities = ("commit", "full") if options.durability == "both" else (options.durability,)
@@ -107,7 +107,7 @@ def run_disk_full(options: argparse.Namespace) -> bool:
     is_clean = True
     for make in makers(options):
         with tempfile.TemporaryDirectory(prefix="p2pmqtt-faults-") as name, small_disk(Path(name)) as disk:
-            broker = make(Path(name), store=disk / "store.db" if make.func is Ours else disk)
+            broker = make(Path(name), store=disk)
             account = asyncio.run(FullDisk(broker, disk).run(MESSAGES_TO_FULL_DISK))
         for note in account.notes:
             show(f"{account.name}: {note}")

@@ -168,7 +168,7 @@ class Trial:
             directory = Path(name)
             with small_disk(directory, "16m") as disk:
                 damage(copied(original, disk), choose)
-                broker = Ours(directory, store=disk / "store.db")
+                broker = Ours(directory, store=disk)
                 try:
                     note = await self._try(broker, whole, can_recover=damage is not forbid_writing)
                 finally:

@@ -95,6 +95,8 @@ class KillLoop:
                 result.kills += 1
                 await asyncio.wait_for(self._reconcile(), ROUND_TIMEOUT)
                 tell(f"{broker.name}: {result.kills} kills, {self._summary()}")
+        except asyncio.TimeoutError:
+            result.notes.append(f"after kill {result.kills} a client waited in vain")
         finally:
             broker.kill()
         return result

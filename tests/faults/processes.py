@@ -102,14 +102,14 @@ class BrokerProcess:
 
 
 class Ours(BrokerProcess):
-    """``twistd p2pmqtt`` with the SQLite store."""
+    """``twistd p2pmqtt`` with the SQLite store, in the directory ``store`` if that is given."""
 
     has_p2p = True
 
     def __init__(self, directory: Path, durability: str = "commit", store: Path | None = None) -> None:
         super().__init__(directory)
         self.name = f"ours, {durability}"
-        self.store = store or directory / "store.db"
+        self.store = (store or directory) / "store.db"
         self.config = directory / "p2pmqtt.toml"
         self._pid = directory / "pid"
         self.config.write_text(

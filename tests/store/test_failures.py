@@ -373,6 +373,24 @@ def test_disconnect_reason_for_who_waited(life: Life) -> None:
     assert client.take(Disconnect).reason_code == REFUSED
 
 
+@pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.parametrize("qos", [1, 2])
+def test_an_acknowledgement_behind_others_needs_no_commit_of_its_own(life: Life, version: int, qos: int) -> None:
+    """Nothing of its message is stored, so no later commit may ever come that could bring it along."""
+    life.writer.is_stepping = True
+    publisher = life.client("pub", version)
+    publisher.connect()
+    publisher.send(Message(b"a", b"stored", 0, 1, packet_id=1))
+    life.broker.flush()
+    publisher.send(Message(b"nobody", b"", 0, qos, packet_id=2))
+    life.broker.flush()
+    assert answered(publisher) == []
+    life.writer.step()
+    life.broker.flush()
+    assert answered(publisher) == [1, 2]
+    assert life.writer.jobs == []
+
+
 # --- back-pressure ---------------------------------------------------------------------------------------------------
 
 

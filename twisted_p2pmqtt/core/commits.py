@@ -49,11 +49,12 @@ class Waiting(NamedTuple):
 class Commits:
     """The held frames of all connections."""
 
-    __slots__ = ("_broker", "_held", "_kept", "_promises", "_stuck", "_waiting")
+    __slots__ = ("_broker", "_held", "_kept", "_promises", "_stuck", "_under_way", "_waiting")
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._held: dict[Connection, Held] = {}
+        self._under_way: dict[Connection, Held] | None = None  # what the commit that was started last will let go
         self._kept: dict[Connection, Held] = {}  # from commits that failed, older than what is held
         self._promises: Promises = []
         self._stuck: dict[Connection, Timer] = {}  # connections with frames that were kept
@@ -70,10 +71,14 @@ class Commits:
         return promise
 
     def hold(self, connection: Connection, frame: bytes, refusal: bytes, done: Done | None = None) -> None:
-        """Keep the frame until what is pending in the store now has survived."""
-        frames = self._held.get(connection)
+        """Keep the frame until what is pending in the store now has survived.
+
+        Where nothing is, it waits for frames before it, and so joins their commit: perhaps there will be no other.
+        """
+        held = self._held if self._under_way is None or self._broker.store.pending else self._under_way
+        frames = held.get(connection)
         if frames is None:
-            frames = self._held[connection] = []
+            frames = held[connection] = []
         frames.append((frame, refusal, done))
         connection.frames_held += 1
 
@@ -87,6 +92,7 @@ class Commits:
         if committed is None:
             self._release(held, promises)
         else:
+            self._under_way = held
             committed.addCallbacks(
                 lambda result: self._release(held, promises), lambda failure: self._failed(held, promises)
             )
@@ -98,6 +104,7 @@ class Commits:
         return kept
 
     def _release(self, held: dict[Connection, Held], promises: Promises) -> None:
+        self._is_over(held)
         for connection, frames in held.items():
             connection.frames_held -= len(frames)
             connection.put_all([frame for frame, _, _ in frames])
@@ -111,7 +118,12 @@ class Commits:
         self._let_publish()
         self._broker.schedule_flush()
 
+    def _is_over(self, held: dict[Connection, Held]) -> None:
+        if self._under_way is held:
+            self._under_way = None
+
     def _failed(self, held: dict[Connection, Held], promises: Promises) -> None:
+        self._is_over(held)
         self._broker.stats.store_failures += 1
         for connection, frames in held.items():
             connection.frames_held -= len(frames)
