@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
 
+from tests.core.support import Avatar
 from tests.store.lives import Life
 from twisted_p2pmqtt.codec.message import Message
-from twisted_p2pmqtt.codec.packets import Puback, Pubcomp, Pubrec, Pubrel, SubscriptionRequest, Will
+from twisted_p2pmqtt.codec.packets import Auth, Puback, Pubcomp, Pubrec, Pubrel, SubscriptionRequest, Will
 from twisted_p2pmqtt.codec.properties import Properties
+from twisted_p2pmqtt.core.handshake import Success
 from twisted_p2pmqtt.store.sqlite import SQLiteStore
 from twisted_p2pmqtt.store.writer import DirectWriter
-from twisted_p2pmqtt.testing import make_broker
+from twisted_p2pmqtt.testing import MemoryClient, make_broker, memory_factory
 
 Restart = Callable[..., Life]
 
@@ -272,6 +275,57 @@ def test_wills_of_those_who_come_back_are_not_sent(life: Life, restart: Restart)
     life.connected("alive")
     life.clock.advance(100)
     assert heard == []
+
+
+class Rights:
+    """An authentication method whose data is what the client may publish."""
+
+    method = "RIGHTS"
+
+    def begin(self, client_id: str, username: str | None, data: bytes | None) -> Rights:
+        return self
+
+    def proceed(self, data: bytes | None) -> Any:
+        return Success(None, Avatar(publish=[(data or b"").decode()]))
+
+
+def logged_in(life: Life, will: Will, rights: bytes) -> MemoryClient:
+    """A persistent client whose rights are asked."""
+    life.factory = memory_factory(life.broker, methods=[Rights()])
+    client = life.client("dying")
+    properties = Properties(session_expiry_interval=1000, authentication_method="RIGHTS", authentication_data=rights)
+    client.connect(clean_start=False, will=will, properties=properties)
+    return client
+
+
+def heard_after(life: Life, restart: Restart) -> list[bytes]:
+    """What is published in the next life."""
+    life.broker.flush()
+    life = restart(life)
+    heard: list[bytes] = []
+    life.broker.subscribe("#", lambda message: heard.append(message.payload))
+    life.clock.advance(100)
+    assert life.broker.sessions["dying"].will is None
+    return heard
+
+
+def test_a_will_needs_no_right_anew(life: Life, restart: Restart) -> None:
+    """It had it at CONNECT, or would not be stored; nobody is left who could be asked."""
+    logged_in(life, Will("mine/w", b"dead", 1, False, Properties(will_delay_interval=60)), b"mine/#")
+    assert heard_after(life, restart) == [b"dead"]
+
+
+def test_a_will_without_a_right_is_never_stored(life: Life) -> None:
+    assert logged_in(life, Will("yours/w", b"dead", 1), b"mine/#").is_closed
+    life.broker.flush()
+    assert life.counts() == {}
+
+
+def test_a_will_that_its_clients_next_login_may_not_publish_goes(life: Life, restart: Restart) -> None:
+    client = logged_in(life, Will("mine/w", b"dead", 1, False, Properties(will_delay_interval=60)), b"mine/#")
+    client.send(Auth(0x19, Properties(authentication_method="RIGHTS", authentication_data=b"other/#")))
+    assert client.take(Auth).reason_code == 0
+    assert heard_after(life, restart) == []
 
 
 def test_a_will_reaches_subscribers_that_are_restored_after_it(life: Life) -> None:

@@ -423,8 +423,7 @@ class Handshake:
             return self._logged_in(result.avatar, result.data)
         self._enter(connection, result.avatar)
         session.authorize(connection.avatar)
-        if session.will is not None:
-            session.will.avatar = connection.avatar
+        connection.broker.registry.judge_will(session, connection.avatar)
         properties = Properties(authentication_method=method)
         if result.data is not None:
             properties["authentication_data"] = result.data

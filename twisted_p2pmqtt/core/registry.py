@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
 
 from twisted_p2pmqtt.codec.constants import NEVER_EXPIRES, ReasonCode
 from twisted_p2pmqtt.codec.errors import MQTTError
@@ -127,6 +129,28 @@ class SessionRegistry:
         if will is not None:
             will.publish()
             self.save(session)
+
+    def judge_will(self, session: Session, avatar: Any) -> None:
+        """The client has logged in anew: a will that it may not publish now goes, from the store too.
+
+        For what is stored is published after a restart without a question: nobody is left then who could be asked.
+        """
+        will = session.will
+        if will is None:
+            return
+        will.avatar = avatar
+
+        def judged(answer: bool) -> None:
+            if not answer and session.will is will:
+                session.will = None
+                self.save(session)
+                self._broker.schedule_flush()
+
+        right = will.ask_right()
+        if isinstance(right, Deferred):
+            right.addCallback(judged)
+        else:
+            judged(right)
 
     @staticmethod
     def _cancel_timers(session: Session) -> None:

@@ -4,8 +4,10 @@ Records come in lists, with turns of the reactor in between.  Nothing is sent, p
 (``Broker.advance`` waits): a will must find every subscriber.  Stored times are wall-clock seconds.  What has passed
 since then is taken off intervals, and never less than nothing: a clock that was set back only makes things last longer.
 
-A session whose client was connected when the broker was killed has lost its connection now.  The rights of a will's
-client were asked when it connected; nobody who could be asked anew is left of it.
+A session whose client was connected when the broker was killed has lost its connection now.
+
+A will is stored only when its client was allowed to publish it, at CONNECT and at each later login, and that answer
+stands: nobody who could be asked anew is left of it.
 """
 
 from __future__ import annotations

@@ -44,22 +44,27 @@ class PendingWill:
 
     def publish(self) -> None:
         """Publish it now, if its client may still do so; the right is asked anew."""
-        broker = self._broker
-        if self.avatar is None:
-            self._publish()
-            return
-        try:
-            route = broker.routes[self.will.topic.encode()]
-        except MQTTError:
-            return
-        right = ask_right(broker.guard, self.avatar, route)
+        right = self.ask_right()
         if isinstance(right, Deferred):
-            right.addCallback(self._authorized, route)
+            right.addCallback(self._authorized)
         else:
-            self._authorized(right, route)
+            self._authorized(right)
 
-    def _authorized(self, answer: bool, route: Route) -> None:
-        self._allowed = route if answer else None
+    def ask_right(self) -> bool | Deferred[bool]:
+        """May its client publish it?  Yes where there is no avatar: after a restart the answer that it got at its login
+        stands.
+        """
+        if self.avatar is None:
+            return True
+        try:
+            self._allowed = self._broker.routes[self.will.topic.encode()]
+        except MQTTError:
+            return False
+        return ask_right(self._broker.guard, self.avatar, self._allowed)
+
+    def _authorized(self, answer: bool) -> None:
+        if not answer:
+            self._allowed = None
         self._publish()
 
     def _publish(self) -> None:
