@@ -187,6 +187,8 @@ class Trial:
         reasons = {line for line in broker.log.read_text().splitlines() if line.startswith(f"store {broker.store}")}
         if code != 1 or len(reasons) != 1 or "Traceback" in broker.log.read_text():
             return f"ended with {code}: {broker.last_words()}"
+        if not can_recover and not any("cannot be written" in reason for reason in reasons):
+            return f"blames the store: {reasons}"
         result.refused += 1
         if await self._starts(broker, "--recover"):
             seen = await look(broker.port, whole)

@@ -99,6 +99,7 @@ class Account:
             "acknowledged": f"{len(self.acknowledged):,}",
             "refused": f"{self.refused:,}",
             "kept": f"{len(self.acknowledged & self.kept):,}",
+            "kept though refused": f"{len(self.kept - self.acknowledged):,}",
             "false acks": f"{self.false_acknowledgements:,}",
             "QoS 0 while full": self.qos0,
             "alarm after": _seconds(self.alarm),

@@ -144,6 +144,19 @@ def test_whatever_cannot_be_written(path: Path, error: str, monkeypatch: pytest.
     assert f"cannot be written ({error})" in refusal(path)
 
 
+@pytest.mark.parametrize(("may_write", "told"), [(True, "it is damaged"), (False, "cannot be written")])
+def test_an_input_or_output_error(path: Path, may_write: bool, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is also what SQLite says of a log on a read-only file system, where there is nothing to recover."""
+    populated(path).stop()
+
+    def connect(self: Database) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(Database, "_connect", connect)
+    monkeypatch.setattr(os, "access", lambda name, mode: may_write)
+    assert f"{told} (disk I/O error)" in refusal(path)
+
+
 def spoil_header(path: Path) -> None:
     path.write_bytes(b"x" + path.read_bytes()[1:])
 
