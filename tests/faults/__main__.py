@@ -1,7 +1,7 @@
 """`python -m tests.faults --kills 200`: do to a broker what must not harm it, and account for all it acknowledged.
 
 --kills N      kill it again and again, at any moment and at named points of its own code
---sync         under strace: does each acknowledgement leave after its commit's sync?
+--sync         under strace: does each acknowledgement leave after its commit's sync, and survive a power cut?
 --disk-full    its store is on a file system of 1 MiB
 --corrupt N    damage N stores
 --restart      start on a store with 100,000 sessions
@@ -30,7 +30,7 @@ from tests.faults.sync import audit
 from tests.faults.tables import aligned
 
 MESSAGES_TO_FULL_DISK = 4000
-SYNCED_MESSAGES = 10_000
+SYNCED_MESSAGES, POWER_CUTS = 10_000, 200
 SESSIONS, QUEUED = 100_000, 20_000
 
 
@@ -97,7 +97,7 @@ def run_sync(options: argparse.Namespace) -> bool:
     """``full``, unless ``--durability commit`` shows that the check can fail."""
     with tempfile.TemporaryDirectory(prefix="p2pmqtt-faults-") as name:
         durability = "commit" if options.durability == "commit" else "full"
-        result = audit(Path(name), durability, SYNCED_MESSAGES)
+        result = audit(Path(name), durability, SYNCED_MESSAGES, POWER_CUTS)
     show(str(result))
     return result.is_clean
 

@@ -10,24 +10,32 @@ order is proof, whatever the threads do:
   then the send began.
 
 The targets are away, or connected and silent, so that every message has to be written.
+
+The same trace tells what a disk has when the power fails: what was written before the last sync, and of what was
+written since as much as it pleases.  Such disks are made at many moments, and the store is opened on each.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from benchmarks.probes import NotAvailable
-from tests.faults.peer import Peer
+from tests.faults.peer import Peer, is_answered
 from tests.faults.processes import Ours
 from twisted_p2pmqtt.codec.message import Message
 from twisted_p2pmqtt.codec.packets import Connect, Puback, Pubacks, Pubcomp, Pubrec, Pubrel
 from twisted_p2pmqtt.codec.reader import PacketReader
+from twisted_p2pmqtt.core.records import DeliveryRecord, StoreError
+from twisted_p2pmqtt.store.sqlite import SQLiteStore
+from twisted_p2pmqtt.store.writer import DirectWriter
 
 SENDS = ("sendto", "sendmsg", "write", "writev")
 RECEIVES = ("recvfrom", "recvmsg", "read", "readv")
@@ -44,7 +52,7 @@ NEVER = 1 << 62
 _LINE = re.compile(r"(\d+) +(<\.\.\. \w+ resumed>)?(.*)")
 _CALL = re.compile(r"(\w+)\(\d+<([^>]*)>")
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"(\.\.\.)?')
-_RESULT = re.compile(r"\) += (-?\d+)")
+_RESULT = re.compile(r"(?:, (\d+) ?)?\) += (-?\d+)")
 
 
 class Call(NamedTuple):
@@ -55,6 +63,7 @@ class Call(NamedTuple):
     target: str
     data: bytes
     result: int | None
+    offset: int = 0
 
 
 def calls(lines: Iterator[str]) -> Iterator[Call]:
@@ -75,8 +84,8 @@ def calls(lines: Iterator[str]) -> Iterator[Call]:
         data = b"".join(map(_bytes, _STRING.finditer(text)))
         if not is_resumed:
             yield Call(thread, call[1], call[2], data, None)
-        if result := _RESULT.search(text, text.rfind(")")):
-            yield Call(thread, call[1], call[2], data, int(result[1]))
+        if result := _RESULT.search(text, max(text.rfind(", "), 0)):
+            yield Call(thread, call[1], call[2], data, int(result[2]), int(result[1] or 0))
 
 
 def _bytes(string: re.Match[str]) -> bytes:
@@ -102,6 +111,9 @@ class Audit:
 
     acknowledgements: int = 0
     in_order: int = 0
+    power_cuts: int = 0
+    survived: int = 0
+    promised: set[bytes] = field(default_factory=set)  # payloads of PUBACK and PUBREC
     _transactions: int = 0
     _synced: int = 0
     _is_last_frame: bool = False
@@ -112,11 +124,14 @@ class Audit:
 
     @property
     def is_clean(self) -> bool:
-        """Was every acknowledgement in order?"""
-        return 0 < self.in_order == self.acknowledgements
+        """Was every acknowledgement in order, and does it survive?"""
+        return 0 < self.in_order == self.acknowledgements and self.survived == self.power_cuts
 
     def __str__(self) -> str:
-        return f"{self.in_order:,} of {self.acknowledgements:,} acknowledgements after their commit's sync"
+        return (
+            f"{self.survived} of {self.power_cuts} power cuts survived with all that was acknowledged\n"
+            f"{self.in_order:,} of {self.acknowledgements:,} acknowledgements after their commit's sync"
+        )
 
     def take(self, call: Call) -> None:
         """The next call."""
@@ -168,15 +183,73 @@ class Audit:
         for packet in client.sent.feed(data):
             if isinstance(packet, Pubacks):
                 for packet_id in packet.packet_ids:
-                    self._judge(client, self._transaction_of.get(client.payloads[packet_id], NEVER))
+                    self._promised(client, packet_id)
             elif isinstance(packet, Puback | Pubrec) and packet.reason_code < 0x80:
-                self._judge(client, self._transaction_of.get(client.payloads[packet.packet_id], NEVER))
+                self._promised(client, packet.packet_id)
             elif isinstance(packet, Pubcomp):
                 self._judge(client, client.released[packet.packet_id])
+
+    def _promised(self, client: Client, packet_id: int) -> None:
+        payload = client.payloads[packet_id]
+        self.promised.add(payload)
+        self._judge(client, self._transaction_of.get(payload, NEVER))
 
     def _judge(self, client: Client, transaction: int) -> None:
         self.acknowledgements += 1
         self.in_order += transaction <= client.synced_before
+
+
+class DiskImage:
+    """What the disk certainly has of the store's files, and what it may have."""
+
+    def __init__(self, store: Path, base: bytes) -> None:
+        self._files = {str(store): bytearray(base), f"{store}-wal": bytearray()}
+        self._written: list[Call] = []
+        self._syncing: dict[str, list[Call]] = {}
+        self._choose = random.Random(0)
+
+    def take(self, call: Call) -> None:
+        """The next call."""
+        if call.target not in self._files:
+            return
+        if call.name == "pwrite64" and call.result == len(call.data):
+            self._written.append(call)
+        elif call.name in SYNCS and call.result is None:
+            self._syncing[call.thread] = [write for write in self._written if write.target == call.target]
+        elif call.name in SYNCS:
+            synced = self._syncing.pop(call.thread)
+            for write in synced:
+                apply(write, self._files[write.target])
+            self._written = [write for write in self._written if write not in synced]
+
+    def survives(self, directory: Path, promised: set[bytes]) -> bool:
+        """Has a store opened on such a disk all of these?"""
+        files = {name: bytearray(data) for name, data in self._files.items()}
+        for write in self._written:
+            if self._choose.random() < 0.5:
+                apply(write, files[write.target])
+        with TemporaryDirectory(dir=directory) as name:
+            path = Path(name) / "store.db"
+            for rest, data in zip(("", "-wal"), files.values(), strict=True):
+                Path(f"{path}{rest}").write_bytes(data)
+            store = SQLiteStore(str(path), "full", writer=DirectWriter())
+            found: set[bytes] = set()
+            try:
+                store.restore_now(
+                    lambda records: found.update(
+                        record.message.payload for record in records if isinstance(record, DeliveryRecord)
+                    )
+                )
+            except StoreError:
+                return False
+            store.close()
+        return promised <= found
+
+
+def apply(write: Call, file: bytearray) -> None:
+    """Do to the file what the call did."""
+    file.extend(bytes(max(0, write.offset - len(file))))
+    file[write.offset : write.offset + len(write.data)] = write.data
 
 
 async def publish(port: int, messages: int) -> list[int]:
@@ -204,8 +277,8 @@ async def publish(port: int, messages: int) -> list[int]:
     return codes
 
 
-def audit(directory: Path, durability: str, messages: int) -> Audit:
-    """Run the broker under strace, have so many messages acknowledged, and follow its trace."""
+def audit(directory: Path, durability: str, messages: int, cuts: int) -> Audit:
+    """Run the broker under strace, have so many messages acknowledged, and follow its trace; cut the power so often."""
     strace = shutil.which("strace")
     if strace is None:
         raise NotAvailable("strace is not installed")
@@ -214,17 +287,23 @@ def audit(directory: Path, durability: str, messages: int) -> Audit:
     broker = Ours(directory, durability)
     broker.start(wrapper=tuple(map(str, wrapper)))
     try:
-        if not broker.wait_until_ready():
+        if not (broker.wait_until_ready() and asyncio.run(is_answered(broker.port))):
             raise NotAvailable(f"strace cannot follow a process here:\n{broker.last_words()}")
+        base = broker.store.read_bytes()
         codes = asyncio.run(publish(broker.port, messages))
     finally:
         broker.stop_traced()
     assert len(codes) == messages
     assert max(codes) < 0x80, codes
-    result = Audit()
+    at_least_once = (messages + 1) // 2
+    acknowledgements = at_least_once + 2 * (messages - at_least_once)
+    result, disk = Audit(), DiskImage(broker.store, base)
     with trace.open(encoding="ascii") as lines:
         for call in calls(lines):
             result.take(call)
-    at_least_once = (messages + 1) // 2
-    assert result.acknowledgements == at_least_once + 2 * (messages - at_least_once), "the trace is not whole"
+            disk.take(call)
+            if result.acknowledgements * cuts // acknowledgements > result.power_cuts:
+                result.power_cuts += 1
+                result.survived += disk.survives(directory, result.promised)
+    assert result.acknowledgements == acknowledgements, "the trace is not whole"
     return result
