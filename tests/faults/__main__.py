@@ -87,8 +87,7 @@ def run_kills(options: argparse.Namespace) -> bool:
             results.append(result)
             for note in result.notes:
                 show(f"{broker.name}: {note}")
-            if result.points:
-                show(f"{broker.name}: killed itself at {len(result.points)} crash points")
+            show(str(loop) + (f"; killed itself at {len(result.points)} crash points" if result.points else ""))
     show(table(results))
     return all(result.is_clean for result in results if result.name.startswith("ours"))
 

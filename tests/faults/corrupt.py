@@ -173,6 +173,8 @@ class Trial:
                     note = await self._try(broker, whole, can_recover=damage is not forbid_writing)
                 finally:
                     broker.kill()
+                if "Traceback" in broker.log.read_text():
+                    note = note or f"a traceback: {broker.last_words()}"
         if note:
             result.notes.append(f"seed {seed} ({damage.__name__}): {note}")
 
@@ -185,7 +187,7 @@ class Trial:
             return "" if seen == whole else "started with a part"
         code = broker.exit_code()
         reasons = {line for line in broker.log.read_text().splitlines() if line.startswith(f"store {broker.store}")}
-        if code != 1 or len(reasons) != 1 or "Traceback" in broker.log.read_text():
+        if code != 1 or len(reasons) != 1:
             return f"ended with {code}: {broker.last_words()}"
         if not can_recover and not any("cannot be written" in reason for reason in reasons):
             return f"blames the store: {reasons}"

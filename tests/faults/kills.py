@@ -94,17 +94,18 @@ class KillLoop:
                 await self._life(point)
                 result.kills += 1
                 await asyncio.wait_for(self._reconcile(), ROUND_TIMEOUT)
-                tell(f"{broker.name}: {result.kills} kills, {self._summary()}")
+                tell(str(self))
         except asyncio.TimeoutError:
             result.notes.append(f"after kill {result.kills} a client waited in vain")
         finally:
             broker.kill()
         return result
 
-    def _summary(self) -> str:
+    def __str__(self) -> str:
         totals = self._ledger.totals()
         bad = {name: count for name, count in totals.items() if count and not name.endswith("acked")}
-        return f"{totals['qos 1 acked']}+{totals['qos 2 acked']} acknowledged, " + (str(bad) if bad else "nothing lost")
+        acknowledged = f"{totals['qos 1 acked']}+{totals['qos 2 acked']} acknowledged"
+        return f"{self.result.name}: {self.result.kills} kills, {acknowledged}, {bad or 'nothing lost'}"
 
     # --- starting ---
 
