@@ -17,7 +17,7 @@ from twisted_p2pmqtt.codec.message import Message
 from twisted_p2pmqtt.codec.properties import Properties
 from twisted_p2pmqtt.core.delivery import ONLINE, Delivery, Outcome, acknowledged
 from twisted_p2pmqtt.core.guard import name_of
-from twisted_p2pmqtt.core.publisher import NO_RIGHTS, ask_right, sender_stamp
+from twisted_p2pmqtt.core.publisher import NO_RIGHTS, Stamp, ask_right
 from twisted_p2pmqtt.core.subscriber import ASK, Subscriber
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Endpoint(Subscriber):
         self.replay = None
         self.is_local = True
         self.avatar: Any = None
-        self.stamp = sender_stamp(client_id)
+        self.stamp: Stamp | None = None
         self._broker = broker
         self._handler = handler
 

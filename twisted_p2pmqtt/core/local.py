@@ -28,7 +28,7 @@ from twisted_p2pmqtt.core.delivery import (
     Delivery,
     Outcome,
 )
-from twisted_p2pmqtt.core.publisher import NO_RIGHTS, sender_stamp
+from twisted_p2pmqtt.core.publisher import NO_RIGHTS, Stamp
 from twisted_p2pmqtt.core.subscriber import ASK, Subscriber
 from twisted_p2pmqtt.core.subscriptions import Subscription
 
@@ -68,7 +68,7 @@ class LocalClient:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self.stamp = sender_stamp(CLIENT_ID)
+        self.stamp: Stamp | None = None
 
     def may_use(self, route: Route) -> bool:
         """Always."""

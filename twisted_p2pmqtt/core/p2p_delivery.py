@@ -28,7 +28,7 @@ from twisted_p2pmqtt.core.delivery import (
 from twisted_p2pmqtt.core.endpoints import Endpoint
 from twisted_p2pmqtt.core.limits import P2POptions
 from twisted_p2pmqtt.core.p2p import P2PAddress
-from twisted_p2pmqtt.core.publisher import NO_STAMP, SENDER
+from twisted_p2pmqtt.core.publisher import NO_STAMP, SENDER, stamp_of
 from twisted_p2pmqtt.core.routes import Route
 from twisted_p2pmqtt.core.session import Session
 
@@ -55,21 +55,26 @@ class P2PDelivery:
 
     def publish(self, route: Route, message: Message, publisher: Publisher) -> Outcome:
         """One copy to the target's session; the outcome is what the sender may know."""
-        target = self._sessions.get(route.target)
-        if target is None or not target.encoding or message.properties or message.retain or not self._is_direct:
+        target = route.session
+        if target is None or not target.encoding:  # one with an encoding is connected, and so is still the client's
+            target = route.session = self._sessions.get(route.target)
+            if target is None or not target.encoding:
+                return self._publish(route, message, publisher, target)
+        if message.properties or message.retain or not self._is_direct:
             return self._publish(route, message, publisher, target)
         # Nothing but the topic changes, and the sender's name comes in where the target can read it.
         if message.qos:
-            stamp = publisher.stamp if self._is_stamped else NO_STAMP
+            stamp = (publisher.stamp or stamp_of(publisher)) if self._is_stamped else NO_STAMP
             message.readdress(route.target_topic, stamp.properties, stamp.body)
             return self._deliver(target, Delivery(message, message.qos, 0, b"", True), publisher)
         payload = message.body[message.start :]
+        encoding = target.encoding
         if (
             route.head_size != len(payload)
-            or route.head_sender != publisher.client_id
-            or route.head_encoding != target.encoding
+            or route.head_encoding != encoding
+            or (encoding == 5 and route.head_sender != publisher.client_id)
         ):
-            self._encode_head(route, target.encoding, len(payload), publisher)
+            self._encode_head(route, encoding, len(payload), publisher)
         sink = target.sink
         if not sink:
             self._broker.touched.append(target.connection)
@@ -81,7 +86,7 @@ class P2PDelivery:
         """Have the route keep how a QoS 0 frame begins; messages of one topic tend to have one sender and one size."""
         block = b""
         if encoding == 5:
-            block = publisher.stamp.block if self._is_stamped else NO_STAMP.block
+            block = (stamp_of(publisher) if self._is_stamped else NO_STAMP).block
         route.head = encode_head(route.target_topic, 0, len(block) + size) + block
         route.head_encoding, route.head_size, route.head_sender = encoding, size, publisher.client_id
 
@@ -164,7 +169,7 @@ class P2PDelivery:
             if timeout and isinstance(publisher, Session) and not self._hides:
                 return self._deliver_awaited(target, Delivery(message, message.qos, 0, b"", True), publisher, timeout)
         else:
-            stamp = publisher.stamp if self._is_stamped else NO_STAMP
+            stamp = stamp_of(publisher) if self._is_stamped else NO_STAMP
             message.readdress(topic, stamp.properties, stamp.body)
         return self._deliver(target, Delivery(message, message.qos, 0, b"", True), publisher)
 
@@ -178,7 +183,7 @@ class P2PDelivery:
     def _address(self, message: Message, topic: bytes, publisher: Publisher) -> None:
         """Set what the target hears: the topic, and the true sender in place of what a client claims to be one."""
         if not message.properties:
-            stamp = publisher.stamp if self._is_stamped else NO_STAMP
+            stamp = stamp_of(publisher) if self._is_stamped else NO_STAMP
             message.readdress(topic, stamp.properties, stamp.body)
             return
         properties = Properties(**message.properties)

@@ -36,10 +36,8 @@ class Publisher(Protocol):
     avatar: Any
     rights: dict[Route, bool]
     """What is known already of ``may_use``."""
-
-    @property
-    def stamp(self) -> Stamp:
-        """What names this sender on a P2P message."""
+    stamp: Stamp | None
+    """What names this sender on a P2P message, once it was asked for (``stamp_of``)."""
 
     def may_use(self, route: Route) -> bool:
         """May it publish along this route?"""
@@ -56,10 +54,12 @@ class Stamp:
         self.block = block
 
 
-def sender_stamp(client_id: str) -> Stamp:
-    """The stamp of this sender."""
-    properties: Properties = {"user_properties": [(SENDER, client_id)]}
-    return Stamp(properties, encode_property_body(properties), encode_properties(properties))
+def stamp_of(publisher: Publisher) -> Stamp:
+    """The publisher's stamp, made now if need be."""
+    if publisher.stamp is None:
+        properties: Properties = {"user_properties": [(SENDER, publisher.client_id)]}
+        publisher.stamp = Stamp(properties, encode_property_body(properties), encode_properties(properties))
+    return publisher.stamp
 
 
 NO_STAMP = Stamp(NO_PROPERTIES, b"", b"\0")

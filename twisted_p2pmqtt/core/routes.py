@@ -18,6 +18,7 @@ from twisted_p2pmqtt.core.topic_index import TopicIndex
 
 if TYPE_CHECKING:
     from twisted_p2pmqtt.core.delivery import Outcome
+    from twisted_p2pmqtt.core.session import Session
     from twisted_p2pmqtt.core.subscriber import Subscriber
 
 MAX_ROUTES = 65536
@@ -96,7 +97,8 @@ def make_plan(tree: SubscriptionTree, topic: str) -> Plan:
 class Route:
     """What a topic leads to.
 
-    ``address`` names a P2P target, ``target`` is its client id and ``target_topic`` its business topic.
+    ``address`` names a P2P target, ``target`` is its client id, ``session`` the one that was found under it last, and
+    ``target_topic`` its business topic.
 
     ``refusal`` is what whoever publishes here hears: the topic has the P2P form and is wrong (``is_malformed``), it
     starts with ``$``, or its router failed (``is_broken``: not kept, so the router is asked again).  A refusal
@@ -117,6 +119,7 @@ class Route:
         "name",
         "plan",
         "refusal",
+        "session",
         "target",
         "target_topic",
         "topic",
@@ -126,6 +129,7 @@ class Route:
         self.topic = topic
         self.name = name
         self.address: P2PAddress | None = None
+        self.session: Session | None = None
         self.target = ""
         self.target_topic = b""
         self.is_broken = False

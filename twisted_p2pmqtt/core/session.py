@@ -37,7 +37,7 @@ from twisted_p2pmqtt.core.delivery import (
     acknowledged,
 )
 from twisted_p2pmqtt.core.pending import Pending
-from twisted_p2pmqtt.core.publisher import NO_RIGHTS, Stamp, ask_right, sender_stamp
+from twisted_p2pmqtt.core.publisher import NO_RIGHTS, Stamp, ask_right
 from twisted_p2pmqtt.core.subscriber import ASK, Subscriber
 from twisted_p2pmqtt.core.subscriptions import Subscription
 
@@ -63,7 +63,6 @@ class Session(Subscriber):
     __slots__ = (
         "_freed",
         "_last_packet_id",
-        "_stamp",
         "_unsent",
         "avatar",
         "broker",
@@ -77,6 +76,7 @@ class Session(Subscriber):
         "quota",
         "received",
         "rights",
+        "stamp",
         "subscriptions",
         "version",
         "will",
@@ -107,7 +107,7 @@ class Session(Subscriber):
         self._freed: deque[int] | None = None
         self.replay: Replay | None = None
         self.rights: dict[Route, bool] = NO_RIGHTS  # answers to ``ask_right``
-        self._stamp: Stamp | None = None
+        self.stamp: Stamp | None = None
         self._last_packet_id = 0
         self.avatar: Any = None
         self.will: PendingWill | None = None
@@ -490,13 +490,6 @@ class Session(Subscriber):
         if delivery.is_p2p and not self.broker.p2p.options.check_receive:
             return True
         return self.may_receive(delivery.message.topic.decode())
-
-    @property
-    def stamp(self) -> Stamp:
-        """The properties that name this client as a P2P message's sender, and their encoded form."""
-        if self._stamp is None:
-            self._stamp = sender_stamp(self.client_id)
-        return self._stamp
 
     def may_use(self, route: Route) -> bool:
         """May the client publish along this route?  ``ask_right`` has been called before."""

@@ -10,7 +10,7 @@ from twisted_p2pmqtt.codec.errors import MQTTError
 from twisted_p2pmqtt.codec.message import Message
 from twisted_p2pmqtt.codec.packets import Will
 from twisted_p2pmqtt.codec.properties import Properties
-from twisted_p2pmqtt.core.publisher import NO_RIGHTS, Stamp, ask_right, sender_stamp
+from twisted_p2pmqtt.core.publisher import NO_RIGHTS, Stamp, ask_right
 
 if TYPE_CHECKING:
     from twisted_p2pmqtt.core.broker import Broker
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class PendingWill:
     """A will with the rights of the client that left it; a publisher in that client's name."""
 
-    __slots__ = ("_allowed", "_broker", "avatar", "client_id", "delay", "will")
+    __slots__ = ("_allowed", "_broker", "avatar", "client_id", "delay", "stamp", "will")
 
     is_local = False
     rights = NO_RIGHTS
@@ -29,14 +29,10 @@ class PendingWill:
         self._broker = broker
         self._allowed: Route | None = None
         self.client_id = client_id
+        self.stamp: Stamp | None = None
         self.will = will
         self.avatar = avatar
         self.delay: int = will.properties.get("will_delay_interval", 0)  # seconds
-
-    @property
-    def stamp(self) -> Stamp:
-        """The dead client is the sender."""
-        return sender_stamp(self.client_id)
 
     def may_use(self, route: Route) -> bool:
         """The answer that ``publish`` has got, if it was about this route."""
