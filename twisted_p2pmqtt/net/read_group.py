@@ -25,6 +25,9 @@ from zope.interface import implementer
 READ_SIZE = 65536
 """Bytes taken from a socket at once."""
 
+LARGE_READ_SIZE = 262_144
+"""The same while each read finds as much as it asked for: large messages, then, come whole more often."""
+
 ROUND_BYTES = 1_048_576
 """Bytes taken in between two flushes, so that what one round makes the broker write stays bounded."""
 
@@ -49,6 +52,7 @@ class _Member(NamedTuple):
     recv: Callable[[int], bytes]
     receive: Callable[[bytes], object]
     transport: Any
+    size: int
 
 
 @implementer(IReadDescriptor)
@@ -73,7 +77,7 @@ class ReadGroup:
         transport.stopReading()
         if not self._members:
             self._reactor.addReader(self)
-        self._members[key] = _Member(transport.getHandle().recv, receive, transport)
+        self._members[key] = _Member(transport.getHandle().recv, receive, transport, READ_SIZE)
         self._epoll.register(key, _READABLE)
         return key
 
@@ -121,9 +125,9 @@ class ReadGroup:
             member = members.get(key)
             if member is None:
                 continue  # closed by what an earlier one sent
-            recv, receive, transport = member
+            recv, receive, transport, wanted = member
             try:
-                data = recv(READ_SIZE)
+                data = recv(wanted)
             except BlockingIOError:
                 continue
             except OSError:
@@ -141,12 +145,17 @@ class ReadGroup:
                     transport.abortConnection()
             if (event & _ENDING or not data) and key in members:
                 self.release(key)
-            elif len(data) == READ_SIZE and key in members:
-                self._ask_again(key)
+            elif len(data) >= READ_SIZE and key in members:
+                self._ask_again(key, LARGE_READ_SIZE)
+            elif wanted > READ_SIZE and key in members:
+                self._ask_again(key, READ_SIZE)
         self._done()
 
-    def _ask_again(self, key: int) -> None:
-        """There may be more: have the socket reported in the next round."""
+    def _ask_again(self, key: int, size: int) -> None:
+        """There may be more: have the socket reported in the next round, and read so much of it."""
+        member = self._members[key]
+        if member.size != size:
+            self._members[key] = member._replace(size=size)
         try:
             self._epoll.modify(key, _READABLE)
         except OSError:

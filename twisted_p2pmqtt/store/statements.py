@@ -72,7 +72,7 @@ def put(table: Table, rows: list[Row]) -> Iterable[Statement]:
     if not rows:
         return ()
     # The table's name and the question marks are ours; what clients said is bound.
-    return multi_row(lambda values: f"INSERT OR REPLACE INTO {table.name} VALUES {values}", rows)  # noqa: S608  # noqa: S608
+    return multi_row(lambda values: f"INSERT OR REPLACE INTO {table.name} VALUES {values}", rows)  # noqa: S608
 
 
 def delete_keys(table: str, column: str, keys: Iterable[int]) -> Iterable[Statement]:

@@ -1,0 +1,150 @@
+"""ReadGroup, on socket pairs and without a reactor that runs."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from twisted_p2pmqtt.net.read_group import LARGE_READ_SIZE, READ_SIZE, ReadGroup
+
+pytestmark = pytest.mark.skipif(not hasattr(__import__("select"), "epoll"), reason="Linux only")
+
+
+class Reactor:
+    """Knows its readers."""
+
+    def __init__(self) -> None:
+        self.readers: list[object] = []
+
+    def addReader(self, reader: object) -> None:
+        self.readers.append(reader)
+
+    def removeReader(self, reader: object) -> None:
+        self.readers.remove(reader)
+
+
+class Transport:
+    """One end of a socket pair as a transport, and what was done to it."""
+
+    def __init__(self, group: ReadGroup) -> None:
+        self.near, self.far = socket.socketpair()
+        self.far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        self.near.setblocking(False)
+        self.group = group
+        self.is_read_by_reactor = True
+        self.is_aborted = False
+        self.received: list[int] = []
+        self.key = group.add(self, self.receive)
+
+    def getHandle(self) -> socket.socket:
+        return self.near
+
+    def fileno(self) -> int:
+        return self.near.fileno()
+
+    def stopReading(self) -> None:
+        self.is_read_by_reactor = False
+
+    def startReading(self) -> None:
+        self.is_read_by_reactor = True
+
+    def abortConnection(self) -> None:
+        self.is_aborted = True
+
+    def receive(self, data: bytes) -> None:
+        self.received.append(len(data))
+        if data == b"raise":
+            raise RuntimeError("of a test")
+
+    def close(self) -> None:
+        self.group.remove(self.key)
+        self.near.close()
+        self.far.close()
+
+
+class World:
+    """A group, and how often its rounds began and ended."""
+
+    def __init__(self) -> None:
+        self.reactor = Reactor()
+        self.rounds: list[str] = []
+        self.group = ReadGroup(self.reactor, lambda: self.rounds.append("started"), lambda: self.rounds.append("done"))
+        self.transports: list[Transport] = []
+
+    def transport(self) -> Transport:
+        self.transports.append(Transport(self.group))
+        return self.transports[-1]
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    world = World()
+    yield world
+    for transport in world.transports:
+        transport.close()
+
+
+def test_a_round_reads_each_member_once_and_ends_with_one_flush(world: World) -> None:
+    first, second, silent = world.transport(), world.transport(), world.transport()
+    assert world.reactor.readers == [world.group]
+    first.far.send(b"abc")
+    second.far.send(b"de")
+    world.group.doRead()
+    assert (first.received, second.received, silent.received) == ([3], [2], [])
+    assert world.rounds == ["started", "done"]
+    assert not first.is_read_by_reactor
+
+
+def test_who_fills_a_read_gets_larger_ones_for_as_long(world: World) -> None:
+    busy = world.transport()
+    size = READ_SIZE + LARGE_READ_SIZE + 10
+    assert busy.far.send(bytes(size)) == size
+    for _ in range(3):
+        world.group.doRead()
+    assert busy.received == [READ_SIZE, LARGE_READ_SIZE, 10]
+    assert busy.far.send(bytes(size)) == size
+    world.group.doRead()
+    assert busy.received[3:] == [READ_SIZE]
+
+
+def test_a_paused_member_is_not_read_until_it_is_resumed(world: World) -> None:
+    member = world.transport()
+    world.group.pause(member.key)
+    member.far.send(b"abc")
+    world.group.doRead()
+    assert member.received == []
+    world.group.resume(member.key)
+    world.group.doRead()
+    assert member.received == [3]
+
+
+def test_the_end_of_a_stream_is_the_transports_to_find(world: World) -> None:
+    leaving, staying = world.transport(), world.transport()
+    leaving.far.close()
+    world.group.doRead()
+    assert leaving.is_read_by_reactor
+    assert not staying.is_read_by_reactor
+    world.group.remove(staying.key)
+    assert world.reactor.readers == []
+
+
+def test_an_error_ends_the_one_member(world: World) -> None:
+    bad, good = world.transport(), world.transport()
+    bad.far.send(b"raise")
+    good.far.send(b"abc")
+    world.group.doRead()
+    assert (bad.is_aborted, good.is_aborted, good.received) == (True, False, [3])
+
+
+def test_a_member_that_an_earlier_one_closed_is_not_read(world: World) -> None:
+    one, other = world.transport(), world.transport()
+    for near, far in ((one, other), (other, one)):
+        near.receive = lambda data, far=far: world.group.remove(far.key)  # type: ignore[method-assign, misc]
+        world.group.remove(near.key)
+        near.key = world.group.add(near, near.receive)
+    one.far.send(b"a")
+    other.far.send(b"b")
+    world.group.doRead()
+    assert len(world.group._members) == 1
