@@ -237,12 +237,19 @@ def test_a_thousand_packets_in_one_piece_are_looked_at_once() -> None:
 # Topics
 
 
+class Topic:
+    """One that is known."""
+
+    def __init__(self, is_forwarded: bool = True) -> None:
+        self.is_forwarded = is_forwarded
+
+
 def test_known_topics_are_not_checked_again() -> None:
     sent = bytes.fromhex("30 06 0003 612f2b 78")
-    (packet,) = PacketReader(known_topics={b"a/+"}, version=4).feed(sent)
+    (packet,) = PacketReader(known_topics={b"a/+": Topic()}, version=4).feed(sent)
     assert isinstance(packet, Message)
     assert packet.topic == b"a/+"
-    reader = PacketReader(known_topics={b"a/b"}, version=4)
+    reader = PacketReader(known_topics={b"a/b": Topic()}, version=4)
     assert kinds(reader.feed(PUBLISH_X)) == [Message]
     assert reader.feed(sent) == []
     assert isinstance(reader.error, TopicNameInvalid)
@@ -319,7 +326,8 @@ def seen(packet: Packet) -> object:
     """What there is to see of a packet."""
     if not isinstance(packet, Message):
         return packet
-    return [getattr(packet, name) for name in (*Message.__slots__, "payload") if not name.startswith("_")]
+    names = ("topic", "payload", "qos", "retain", "dup", "packet_id", "properties", "expires_at")
+    return [*(getattr(packet, name) for name in names), packet.frame(4), packet.frame(5)]
 
 
 # Bursts that begin alike
@@ -344,10 +352,10 @@ def bursts(draw: st.DrawFn) -> tuple[int, list[bytes]]:
     return version, packets
 
 
-@given(bursts())
-def test_a_burst_in_one_piece_is_what_its_packets_are(burst: tuple[int, list[bytes]]) -> None:
+@given(bursts(), st.booleans())
+def test_a_burst_in_one_piece_is_what_its_packets_are(burst: tuple[int, list[bytes]], is_forwarded: bool) -> None:
     version, packets = burst
-    reader = PacketReader(version=version)
+    reader = PacketReader(version=version, known_topics={b"t": Topic(is_forwarded)})
     apart = PacketReader(version=version)
     expected = [seen(packet) for data in packets for packet in apart.feed(data)]
     assert [seen(packet) for packet in reader.feed(b"".join(packets))] == expected

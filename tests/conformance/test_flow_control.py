@@ -197,7 +197,7 @@ def test_3_x_knows_no_window(version: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "limits", [{"max_queued_messages": 2}, {"max_queued_bytes": 100}, {"max_total_queued_bytes": 100}]
+    "limits", [{"max_queued_messages": 2}, {"max_queued_bytes": 90}, {"max_total_queued_bytes": 90}]
 )
 @every_version
 def test_a_queue_that_is_full_refuses_what_is_new(version: int, limits: dict[str, Any]) -> None:

@@ -33,7 +33,7 @@ def test_bounds_hold_and_what_is_there_is_found(steps: list[tuple[str, int | Non
             continue
         message = Message(topic.encode(), b"x" * size)
         others = {name: each for name, each in expected.items() if name != topic}
-        fits = len(others) < 8 and sum(each.size for each in others.values()) + size <= 200
+        fits = len(others) < 8 and sum(each.size for each in others.values()) + message.size <= 200
         assert kept.put(topic, message) == fits
         if fits:
             expected[topic] = message

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from twisted_p2pmqtt.net import read_group
 from twisted_p2pmqtt.net.read_group import LARGE_READ_SIZE, READ_SIZE, ReadGroup
 
 pytestmark = pytest.mark.skipif(not hasattr(__import__("select"), "epoll"), reason="Linux only")
@@ -148,3 +149,17 @@ def test_a_member_that_an_earlier_one_closed_is_not_read(world: World) -> None:
     other.far.send(b"b")
     world.group.doRead()
     assert len(world.group._members) == 1
+
+
+def test_a_turn_takes_in_so_much_and_leaves_the_rest_for_the_next(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_group, "TURN_BYTES", 100)
+    members = [world.transport() for _ in range(3)]
+    for member in members:
+        member.far.send(bytes(90))
+    counts = []
+    for _ in range(3):
+        world.group.doRead()
+        counts.append(sum(len(member.received) for member in members))
+    assert counts == [2, 3, 3]

@@ -75,8 +75,8 @@ class Message:
 
     @property
     def size(self) -> int:
-        """Bytes that keeping this message costs: payload and, for one from the wire, its header."""
-        return len(self.body)
+        """Bytes that keeping this message costs: payload and topic, and properties of one from the wire."""
+        return len(self.body) if self.start else len(self.topic) + len(self.body)
 
     def readdress(self, topic: bytes, properties: Properties, property_body: bytes | None = None) -> None:
         """Give the message another topic and other properties, before anybody else has seen it.

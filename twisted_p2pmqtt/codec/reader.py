@@ -9,9 +9,11 @@ however the stream is cut.  PUBLISH and the four acknowledgements are read in th
 from __future__ import annotations
 
 import struct
-from collections.abc import Container
+from collections.abc import Mapping
 from io import BytesIO
 from struct import Struct
+from types import MappingProxyType
+from typing import Protocol
 
 from twisted_p2pmqtt.codec.constants import MAX_REMAINING_LENGTH, PacketType
 from twisted_p2pmqtt.codec.decode import (
@@ -42,6 +44,16 @@ _PUBACK_HEAD = b"\x40\x02"
 _PUBACK = Struct(">HH")
 
 
+class KnownTopic(Protocol):
+    """What a reader wants to know of a topic."""
+
+    is_forwarded: bool
+    """May a packet to it go out as it came?  Then it is kept whole."""
+
+
+NO_TOPICS: Mapping[bytes, KnownTopic] = MappingProxyType({})
+
+
 class PacketReader:
     """Bytes from one peer to packets.
 
@@ -49,7 +61,7 @@ class PacketReader:
     ``max_packet_size`` and call ``feed`` again for what came behind it.  ``version`` may be given where the CONNECT
     went the other way (``from_server=True``: a client reading a server's packets).
 
-    ``known_topics`` holds topic names (bytes) that were checked before; those are not checked again.
+    ``known_topics`` holds topics by name (bytes) that were checked before; those are not checked again.
     """
 
     __slots__ = (
@@ -66,7 +78,7 @@ class PacketReader:
     def __init__(
         self,
         max_packet_size: int = MAX_REMAINING_LENGTH + 5,
-        known_topics: Container[bytes] = (),
+        known_topics: Mapping[bytes, KnownTopic] = NO_TOPICS,
         version: int = 0,
         from_server: bool = False,
     ) -> None:
@@ -200,17 +212,21 @@ class PacketReader:
                         if not topic and version == 5:  # 3.3.2.1; in 3.x it is a topic name like any other
                             raise ProtocolViolation("PUBLISH with neither a topic nor a topic alias")
                         check_topic_name(topic)
-                packet = data[pos:end]
-                if first != 0x30 or properties:
+                if properties:
+                    packet = data[pos:end]
                     append(
                         Message(topic, packet, body - pos, first >> 1 & 3, first & 1, first & 8, packet_id, properties)
                     )
+                elif first != 0x30:
+                    append(Message(topic, data[body:end], 0, first >> 1 & 3, first & 1, first & 8, packet_id))
                 elif version == 5:
+                    packet = data[pos:end]
                     append(Message(topic, packet, body - pos, 0, 0, 0, 0, NO_PROPERTIES, None, packet))
                 else:
+                    packet = data[pos:end]
                     append(Message(topic, packet, body - pos, 0, 0, 0, 0, NO_PROPERTIES, packet))
                 if 2 * end - pos <= size and startswith(topic, end + at + 2 - pos) and not properties:
-                    end = self._read_alike(data, end, packets)
+                    end = self._read_alike(data, pos, body, end, packets)
             elif remaining == 2 and first in ACKNOWLEDGEMENTS and version:
                 packet_id = word
                 if not packet_id:
@@ -231,28 +247,36 @@ class PacketReader:
                 append(DECODERS[first >> 4](data[at:end], version))
             pos = end
 
-    def _read_alike(self, data: bytes, pos: int, packets: list[Packet]) -> int:
+    def _read_alike(self, data: bytes, at: int, body: int, pos: int, packets: list[Packet]) -> int:
         """Read on where a burst to one topic goes on: messages without properties that begin with the same flags,
-        length and topic as the last one need no other look.  Gives where the first that differs begins.
+        length and topic as the last one need no other look.  That one was at ``data[at:pos]``, its payload from
+        ``body`` on.  Gives where the first packet that differs begins.
         """
         like = packets[-1]
         assert isinstance(like, Message)
-        topic, start, qos, retain, dup = like.topic, like.start, like.qos, like.retain, like.dup
-        append, begins, size, length = packets.append, data.startswith, len(data), len(like.body)
+        topic, qos, retain, dup = like.topic, like.qos, like.retain, like.dup
+        append, begins, size = packets.append, data.startswith, len(data)
         is_v5 = self.version == 5
+        start, length = body - at, pos - at
         end = pos + length
         if qos:
-            at = start - 3 if is_v5 else start - 2
-            head = like.body[:at]
+            id_at = start - 3 if is_v5 else start - 2
+            head = data[at : at + id_at]
             while end <= size and begins(head, pos):
-                packet_id = data[pos + at] << 8 | data[pos + at + 1]
-                if not packet_id or (is_v5 and data[pos + at + 2]):
+                packet_id = data[pos + id_at] << 8 | data[pos + id_at + 1]
+                if not packet_id or (is_v5 and data[pos + id_at + 2]):
                     break
-                append(Message(topic, data[pos:end], start, qos, retain, dup, packet_id))
+                append(Message(topic, data[pos + start : end], 0, qos, retain, dup, packet_id))
                 pos = end
                 end += length
         elif not retain:
-            head = like.body[:start]
+            head = data[at:body]
+            known = self._known_topics.get(topic)
+            if known is not None and not known.is_forwarded:
+                while end <= size and begins(head, pos):
+                    append(Message(topic, data[pos + start : end]))
+                    pos = end
+                    end += length
             while end <= size and begins(head, pos):
                 packet = data[pos:end]
                 if is_v5:

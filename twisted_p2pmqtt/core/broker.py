@@ -181,6 +181,7 @@ class Broker:
         route.target_topic = address.topic.encode()
         check_topic_name(route.target_topic)
         route.address = address
+        route.is_forwarded = False
         route.target = address.client_id
         if address.topic.startswith("$"):  # from a client malformed whatever the policy: no other broker routes it
             route.refuse(TOPIC_INVALID, is_for_clients=True, is_malformed=True)

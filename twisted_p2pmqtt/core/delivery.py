@@ -70,7 +70,8 @@ class Delivery:
                     self._halves_v5 = message.halves(5, flags, self.extra)
                 else:
                     properties = message.property_body
-                    tail = encode_varint(len(properties)) + properties + message.body[message.start :]
+                    block = encode_varint(len(properties)) + properties if properties else b"\0"
+                    tail = block + message.body[message.start :]
                     self._halves_v5 = encode_head(message.topic, flags, 2 + len(tail)), tail
             return self._halves_v5
         if self._halves_v3 is None:

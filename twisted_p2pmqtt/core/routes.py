@@ -102,9 +102,9 @@ class Route:
 
     ``refusal`` is what whoever publishes here hears: the topic has the P2P form and is wrong (``is_malformed``), it
     starts with ``$``, or its router failed (``is_broken``: not kept, so the router is asked again).  A refusal
-    ``is_for_clients`` where the broker's own process may do what they may not.  ``name`` is the topic as text,
-    ``topic`` as bytes.  ``plan`` is None until it is needed; so is
-    ``head``, all but the payload of the last QoS 0 frame that went along here to a P2P target.
+    ``is_for_clients`` where the broker's own process may do what they may not.  ``is_forwarded``: its messages go out
+    under the name that they came with.  ``name`` is the topic as text, ``topic`` as bytes.  ``plan`` is None until it
+    is needed; ``head`` is all but the payload of the last QoS 0 frame that went along here to a P2P target.
     """
 
     __slots__ = (
@@ -115,6 +115,7 @@ class Route:
         "head_size",
         "is_broken",
         "is_for_clients",
+        "is_forwarded",
         "is_malformed",
         "name",
         "plan",
@@ -134,6 +135,7 @@ class Route:
         self.target_topic = b""
         self.is_broken = False
         self.is_for_clients = False
+        self.is_forwarded = True
         self.is_malformed = False
         self.refusal: Outcome | None = None
         self.plan: Plan | None = None

@@ -31,8 +31,11 @@ LARGE_READ_SIZE = 262_144
 ROUND_BYTES = 1_048_576
 """Bytes taken in between two flushes, so that what one round makes the broker write stays bounded."""
 
+TURN_BYTES = 4_194_304
+"""Bytes taken in before the reactor's other readers have their turn."""
+
 AT_ONCE = 256
-"""Sockets read before the reactor's other readers have their turn; epoll hands out the rest first next time."""
+"""Sockets read before they have it, at most; epoll hands out the rest first next time."""
 
 # Edge triggered: a readable socket is reported once for what has come, not again until it is empty.
 _READABLE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET if hasattr(select, "epoll") else 0
@@ -119,12 +122,15 @@ class ReadGroup:
     def doRead(self) -> None:
         """Read every member that is ready, once."""
         members = self._members
-        size = 0
+        taken = unflushed = 0
         self._started()
         for key, event in self._epoll.poll(0, AT_ONCE):
             member = members.get(key)
             if member is None:
                 continue  # closed by what an earlier one sent
+            if taken > TURN_BYTES:
+                self._ask_again(key, member.size)
+                continue
             recv, receive, transport, wanted = member
             try:
                 data = recv(wanted)
@@ -133,9 +139,10 @@ class ReadGroup:
             except OSError:
                 data = b""
             if data:
-                size += len(data)
-                if size > ROUND_BYTES:
-                    size = 0
+                taken += len(data)
+                unflushed += len(data)
+                if unflushed > ROUND_BYTES:
+                    unflushed = 0
                     self._done()
                     self._started()
                 try:
