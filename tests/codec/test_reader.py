@@ -368,3 +368,21 @@ def test_a_burst_ends_where_its_last_packet_is_not_whole(version: int) -> None:
     reader = PacketReader(version=version)
     assert len(reader.feed(packet * 3 + packet[:-1])) == 3
     assert [seen(one) for one in reader.feed(packet[-1:])] == [seen(one) for one in reader.feed(packet)]
+
+
+@pytest.mark.parametrize("then", ["00 0900 78797a", "02 0100 78797a", "02 0b07 78797a"])
+def test_a_burst_is_not_begun_by_a_message_whose_identifier_was_taken_off(then: str) -> None:
+    first = bytes.fromhex("32 0c 0003 612f62 0007 02 0b05 78797a")
+    second = bytes.fromhex(f"32 0c 0003 612f62 0007 {then}")
+    assert len(first) == len(second)
+    apart = PacketReader(version=5)
+    expected = [seen(packet) for data in (first, second) for packet in apart.feed(data)]
+    assert [seen(packet) for packet in PacketReader(version=5).feed(first + second)] == expected
+
+
+def test_what_is_held_from_before_a_connect_is_read_up_to_it() -> None:
+    reader = PacketReader()
+    reader.hold(CONNECT[:5])
+    assert kinds(reader.feed(CONNECT[5:] + PING)) == [Connect]
+    assert reader.is_halted
+    assert kinds(reader.feed(b"")) == [Pingreq]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -335,10 +336,15 @@ def test_p13_hidden_presence_has_one_code_and_one_time(clock: Clock) -> None:
                 sender.transport.clear()
         return {name: median(each) for name, each in times.items()}
 
-    for _ in range(10):  # other work shares the machine
-        found = measure()
-        if max(found.values()) < 1.1 * min(found.values()):
-            return
+    tracer = sys.gettrace()
+    sys.settrace(None)  # what coverage adds to each line is no part of it
+    try:
+        for _ in range(10):  # other work shares the machine
+            found = measure()
+            if max(found.values()) < 1.1 * min(found.values()):
+                return
+    finally:
+        sys.settrace(tracer)
     raise AssertionError(found)
 
 

@@ -456,3 +456,17 @@ def test_a_pubrec_that_refuses_ends_it(broker: Broker) -> None:
     publish(sender, "p2p/dev/t", qos=2)
     target.send(Pubrec(target.messages[0].packet_id, 0x97))
     assert not broker.sessions["dev"].inflight
+
+
+def test_a_route_keeps_nothing_of_a_session_that_has_ended(broker: Broker) -> None:
+    target = client(broker, "dev", 4, acknowledges=False)
+    target.send(*(Message(b"t", b"x", qos=2, packet_id=number) for number in range(1, 1000)))
+    publish(client(broker, "app"), "p2p/dev/t", qos=0)
+    session = broker.routes[b"p2p/dev/t"].session
+    assert session is not None
+    assert len(session.received or ()) == 999
+    target.disconnect()
+    assert "dev" not in broker.sessions
+    assert not session.received
+    assert not session.subscriptions
+    assert session.pending is None

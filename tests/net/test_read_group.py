@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Iterator
 
@@ -163,3 +164,20 @@ def test_a_turn_takes_in_so_much_and_leaves_the_rest_for_the_next(
         world.group.doRead()
         counts.append(sum(len(member.received) for member in members))
     assert counts == [2, 3, 3]
+
+
+def test_whoever_was_left_out_comes_first_in_the_next_turn(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_group, "TURN_BYTES", READ_SIZE)
+    busy, quiet = [world.transport() for _ in range(6)], world.transport()
+    for turn in range(40):
+        for member in busy:
+            member.far.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    member.far.send(bytes(READ_SIZE))
+        if turn == 20:
+            quiet.far.send(b"abc")
+        world.group.doRead()
+    assert quiet.received == [3]
+    counts = [len(member.received) for member in busy]
+    assert max(counts) <= 2 * min(counts)

@@ -117,7 +117,7 @@ class PacketReader:
     def _complete(self, data: bytes, packets: list[Packet]) -> None:
         """Read a packet that had begun, when all of it is there, and what is behind it."""
         pos = 0
-        while self.partial is not None and (pos < len(data) or not self._missing):
+        while self.partial is not None and not self.is_halted and (pos < len(data) or not self._missing):
             missing = self._missing or len(data)
             partial = self.partial
             partial.write(memoryview(data)[pos : pos + missing])
@@ -200,11 +200,12 @@ class PacketReader:
                     body += 2
                 else:  # [MQTT-2.2.1-2] [MQTT3-2.3.1-5]
                     packet_id = 0
-                properties = NO_PROPERTIES
+                properties, is_bare = NO_PROPERTIES, True
                 if version == 5:
                     if body < end and not data[body]:
                         body += 1
                     else:
+                        is_bare = False  # even if nothing is left of them
                         properties, body = decode_properties(data, body, end, 3)
                         properties = self._check_publish_properties(properties, first)
                 if topic not in known_topics:
@@ -225,7 +226,7 @@ class PacketReader:
                 else:
                     packet = data[pos:end]
                     append(Message(topic, packet, body - pos, 0, 0, 0, 0, NO_PROPERTIES, packet))
-                if 2 * end - pos <= size and startswith(topic, end + at + 2 - pos) and not properties:
+                if 2 * end - pos <= size and startswith(topic, end + at + 2 - pos) and is_bare:
                     end = self._read_alike(data, pos, body, end, packets)
             elif remaining == 2 and first in ACKNOWLEDGEMENTS and version:
                 packet_id = word

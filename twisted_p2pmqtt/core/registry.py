@@ -92,12 +92,11 @@ class SessionRegistry:
             del self.sessions[session.client_id]
         for subscription in list(session.subscriptions.values()):
             broker.unsubscribe_filter(session, subscription)
-        session.subscriptions.clear()
         if session.is_durable:
             self._unstore(session)
         session.is_durable = False
         self._hand_on_shared(session)
-        session.drop_queue()
+        session.forget()
         self._publish_will(session)
 
     def _unstore(self, session: Session) -> None:

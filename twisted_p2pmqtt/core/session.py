@@ -518,8 +518,13 @@ class Session(Subscriber):
 
     # --- counting ------------------------------------------------------------------------------------------------
 
-    def drop_queue(self) -> None:
-        """The session ends: what waits in it is gone, and what its client has not acknowledged."""
+    def forget(self) -> None:
+        """The session ends: whoever may still know it, a route for one, keeps nothing that grew with it.  What waits in
+        it is gone, and what its client has not acknowledged.
+        """
+        self.subscriptions.clear()
+        self.received = self._freed = self._unsent = self.replay = self.stamp = None
+        self.rights = NO_RIGHTS
         unheard = [state for state in self.inflight.values() if state.confirmed is not None]
         self.inflight.clear()
         pending, self.pending = self.pending, None

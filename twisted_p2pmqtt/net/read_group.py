@@ -123,13 +123,15 @@ class ReadGroup:
         """Read every member that is ready, once."""
         members = self._members
         taken = unflushed = 0
+        left: list[tuple[int, int]] = []  # not read in this turn
+        more: list[tuple[int, int]] = []  # read, but perhaps not to the end
         self._started()
         for key, event in self._epoll.poll(0, AT_ONCE):
             member = members.get(key)
             if member is None:
                 continue  # closed by what an earlier one sent
             if taken > TURN_BYTES:
-                self._ask_again(key, member.size)
+                left.append((key, member.size))
                 continue
             recv, receive, transport, wanted = member
             try:
@@ -152,21 +154,28 @@ class ReadGroup:
                     transport.abortConnection()
             if (event & _ENDING or not data) and key in members:
                 self.release(key)
-            elif len(data) >= READ_SIZE and key in members:
-                self._ask_again(key, LARGE_READ_SIZE)
-            elif wanted > READ_SIZE and key in members:
-                self._ask_again(key, READ_SIZE)
+            elif len(data) >= READ_SIZE:
+                more.append((key, LARGE_READ_SIZE))
+            elif wanted > READ_SIZE:
+                more.append((key, READ_SIZE))
+        self._ask_again(left + more)
         self._done()
 
-    def _ask_again(self, key: int, size: int) -> None:
-        """There may be more: have the socket reported in the next round, and read so much of it."""
-        member = self._members[key]
-        if member.size != size:
-            self._members[key] = member._replace(size=size)
-        try:
-            self._epoll.modify(key, _READABLE)
-        except OSError:
-            pass  # paused meanwhile; it will be reported when it is resumed
+    def _ask_again(self, keys: list[tuple[int, int]]) -> None:
+        """There may be more: have these sockets reported in the next round, and read so much of each.  epoll reports in
+        the order in which it is asked, so whoever was left out stands before those that were read.
+        """
+        members = self._members
+        for key, size in keys:
+            member = members.get(key)
+            if member is None:
+                continue  # closed by what another sent
+            if member.size != size:
+                members[key] = member._replace(size=size)
+            try:
+                self._epoll.modify(key, _READABLE)
+            except OSError:
+                pass  # paused meanwhile; it will be reported when it is resumed
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor is going down; the transports are told by themselves."""
