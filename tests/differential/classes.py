@@ -254,7 +254,9 @@ def _resubscribed(difference: Difference) -> bool:
     packets = [step.packet for step in _earlier(difference) if isinstance(step.packet, Subscribe)]
     requests = [request for packet in packets for request in packet.requests]
     kinds = {(request.topic_filter, request.no_local, request.retain_as_published) for request in requests}
-    return difference.is_actor and len(kinds) > len({kind[0] for kind in kinds})
+    ours, theirs = ([replace(p, retain=False) for p in view.publishes] for view in (difference.ours, difference.theirs))
+    is_retain_alone = ours == theirs and difference.ours.flow == difference.theirs.flow
+    return (difference.is_actor or is_retain_alone) and len(kinds) > len({kind[0] for kind in kinds})
 
 
 def _will_at_takeover(difference: Difference) -> bool:
