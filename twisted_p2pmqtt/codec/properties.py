@@ -56,11 +56,11 @@ class Properties(TypedDict, total=False):
     shared_subscription_available: int
 
 
-class _Nothing(dict):  # type: ignore[type-arg]
+class _Nothing(dict):  # type: ignore[type-arg]  # of any dict
     """The empty property list that every packet without properties shares; hashable, and deaf to writes."""
 
     __slots__ = ()
-    __hash__ = object.__hash__  # type: ignore[assignment]
+    __hash__ = object.__hash__  # type: ignore[assignment]  # dict has none
 
     def _refuse(self, *args: object, **more: object) -> Any:
         raise TypeError("this property list is shared; make one of your own")
@@ -223,7 +223,7 @@ def encode_property_body(properties: Properties) -> bytes:
     out = []
     for name, value in properties.items():
         identifier, row = _BY_NAME[name]
-        for one in value if row.repeatable else (value,):  # type: ignore[attr-defined]
+        for one in value if row.repeatable else (value,):  # type: ignore[attr-defined]  # a row of a table
             out.append(identifier)
             out.append(row.representation.encode(one))
     return b"".join(out)

@@ -115,11 +115,11 @@ class Session(Subscriber):
         self.expiry_timer: Timer | None = None
 
     @property
-    def is_connected(self) -> bool:  # type: ignore[override]
+    def is_connected(self) -> bool:  # type: ignore[override]  # a constant in the base
         return self.connection is not None
 
     @property
-    def is_ready(self) -> bool:  # type: ignore[override]
+    def is_ready(self) -> bool:  # type: ignore[override]  # the same
         """May a QoS 1 message go out at once?"""
         return len(self.inflight) < self.quota
 

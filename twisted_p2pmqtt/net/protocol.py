@@ -65,7 +65,7 @@ class MQTTProtocol(Protocol):
         if not self.factory.admit(self):
             self.connection.refuse(ReasonCode.CONNECTION_RATE_EXCEEDED)
         elif self.factory.is_proxied:
-            self.dataReceived = self._first_received  # type: ignore[method-assign]
+            self.dataReceived = self._first_received  # type: ignore[method-assign]  # once
 
     def _first_received(self, data: bytes) -> None:
         """The first bytes behind a PROXY header: only now is the peer's address known."""
@@ -113,7 +113,7 @@ class MQTTProtocol(Protocol):
             if self._group is not None:
                 self._group.pause(self._key)
             else:
-                self.transport.pauseProducing()  # type: ignore[union-attr]
+                self.transport.pauseProducing()  # type: ignore[union-attr]  # it is connected
 
     def resume(self) -> None:
         """Read again."""
@@ -122,7 +122,7 @@ class MQTTProtocol(Protocol):
             if self._group is not None:
                 self._group.resume(self._key)
             else:
-                self.transport.resumeProducing()  # type: ignore[union-attr]
+                self.transport.resumeProducing()  # type: ignore[union-attr]  # it is connected
 
     # --- what the outbox asks of its owner -----------------------------------------------------------------------
 

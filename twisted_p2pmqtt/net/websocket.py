@@ -346,7 +346,7 @@ class WebSocketProtocol(Protocol):
             self._carrier.end()
             return
         transport.write(response_head(101, headers))
-        self.dataReceived = self._carrier.received  # type: ignore[method-assign]
+        self.dataReceived = self._carrier.received  # type: ignore[method-assign]  # one call less
         self._head = bytearray()
         self._carrier.opened(bytes(head[end:]))
 

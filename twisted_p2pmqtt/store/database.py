@@ -234,7 +234,7 @@ class Database:
         """The smallest number that is larger than the key of any session, delivery or message."""
         assert self.connection is not None
         tables = ("session", "delivery", "message")
-        columns = ", ".join(f"(SELECT max(id) FROM {name})" for name in tables)  # noqa: S608
+        columns = ", ".join(f"(SELECT max(id) FROM {name})" for name in tables)
         return 1 + max(key or 0 for key in self.connection.execute(f"SELECT {columns}").fetchone())
 
     def write(self, batch: Batch) -> None:

@@ -202,10 +202,10 @@ def _rows(connection: sqlite3.Connection, table: Table) -> Iterator[Row | None]:
     """The table's rows; None for each place that cannot be read."""
     key = table.key[0]
     if table is RETAINED:  # by name: from either end up to the damage
-        yield from _until_damaged(connection, f"SELECT {table.selected} FROM {table.name} ORDER BY {key}")  # noqa: S608
-        yield from _until_damaged(connection, f"SELECT {table.selected} FROM {table.name} ORDER BY {key} DESC")  # noqa: S608
+        yield from _until_damaged(connection, f"SELECT {table.selected} FROM {table.name} ORDER BY {key}")
+        yield from _until_damaged(connection, f"SELECT {table.selected} FROM {table.name} ORDER BY {key} DESC")
         return
-    select = f"SELECT {table.selected} FROM {table.name} WHERE {key} > ? ORDER BY {key}"  # noqa: S608
+    select = f"SELECT {table.selected} FROM {table.name} WHERE {key} > ? ORDER BY {key}"
     position: int | None = -1
     while position is not None:
         try:

@@ -72,14 +72,14 @@ def put(table: Table, rows: list[Row]) -> Iterable[Statement]:
     if not rows:
         return ()
     # The table's name and the question marks are ours; what clients said is bound.
-    return multi_row(lambda values: f"INSERT OR REPLACE INTO {table.name} VALUES {values}", rows)  # noqa: S608
+    return multi_row(lambda values: f"INSERT OR REPLACE INTO {table.name} VALUES {values}", rows)
 
 
 def delete_keys(table: str, column: str, keys: Iterable[int]) -> Iterable[Statement]:
     """Delete by an integer key.  Keys are numbers of the store's own, so they may stand in the text."""
     left = iter(keys)
     while some := list(islice(left, MAX_KEYS)):
-        yield f"DELETE FROM {table} WHERE {column} IN ({','.join(map(str, some))})", []  # noqa: S608
+        yield f"DELETE FROM {table} WHERE {column} IN ({','.join(map(str, some))})", []
 
 
 def delete_rows(table: Table, keys: list[Row]) -> Iterable[Statement]:
@@ -87,7 +87,7 @@ def delete_rows(table: Table, keys: list[Row]) -> Iterable[Statement]:
     if not keys:
         return ()
     names = ", ".join(table.key)
-    return multi_row(lambda values: f"DELETE FROM {table.name} WHERE ({names}) IN (VALUES {values})", keys)  # noqa: S608
+    return multi_row(lambda values: f"DELETE FROM {table.name} WHERE ({names}) IN (VALUES {values})", keys)
 
 
 def update_states(rows: list[Row]) -> Iterable[Statement]:
@@ -96,7 +96,7 @@ def update_states(rows: list[Row]) -> Iterable[Statement]:
         return ()
     return multi_row(
         lambda values: (
-            f"UPDATE delivery SET state = v.column2 FROM (VALUES {values}) AS v WHERE delivery.id = v.column1"  # noqa: S608
+            f"UPDATE delivery SET state = v.column2 FROM (VALUES {values}) AS v WHERE delivery.id = v.column1"
         ),
         rows,
     )
