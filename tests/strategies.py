@@ -98,7 +98,7 @@ def properties(version: int, names: str, needed: str = "") -> SearchStrategy[Pro
     if version < 5:
         return st.just({})
     optional = {name: _VALUES[name] for name in names.split()}
-    return st.fixed_dictionaries({name: _VALUES[name] for name in needed.split()}, optional=optional)  # type: ignore[return-value]
+    return st.fixed_dictionaries({name: _VALUES[name] for name in needed.split()}, optional=optional)  # type: ignore[return-value]  # of **
 
 
 def wills(version: int) -> SearchStrategy[Will]:

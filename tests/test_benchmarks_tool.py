@@ -71,7 +71,7 @@ class TinyBroker:
         self._thread.join()
         for key in list(self._selector.get_map().values()):
             self._selector.unregister(key.fileobj)
-            key.fileobj.close()  # type: ignore[union-attr]
+            key.fileobj.close()  # type: ignore[union-attr]  # a socket
         self._selector.close()
 
     def _run(self) -> None:
@@ -157,7 +157,7 @@ def subscribed(**changes: object) -> LoadSpec:
     spec = LoadSpec(
         publishers=3, subscribers=3, topic="t/{j}", subscribe="t/{j}", window=60, size=20, warm=0.05, time=0.3
     )
-    return dataclasses.replace(spec, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(spec, **changes)  # type: ignore[arg-type]  # of **
 
 
 def run_against(broker: TinyBroker, spec: LoadSpec) -> tuple[Load, dict[str, float]]:
@@ -367,7 +367,7 @@ def a_line(**changes: object) -> Line:
         "p2p-qos0", "P2P", target, "ours", 600.0, "mosquitto", 100.0, 6.0,
         {"ours": (1.0, 0.5), "mosquitto": (1.0, 0.9)}, {"ours": 0, "mosquitto": 3}, {"ours": "1", "mosquitto": "2"},
     )  # fmt: skip
-    return dataclasses.replace(line, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(line, **changes)  # type: ignore[arg-type]  # of **
 
 
 def test_line_says_won_or_lost() -> None:

@@ -208,7 +208,7 @@ def test_everything_set(config: Config) -> None:
 
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Settings().limits.max_qos = 0  # type: ignore[misc]
+        Settings().limits.max_qos = 0  # type: ignore[misc]  # frozen
 
 
 def test_paths_are_meant_from_the_files_directory(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

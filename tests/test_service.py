@@ -35,7 +35,7 @@ def connect_to(port: int, seconds: float = 20.0) -> socket.socket:
     while True:
         try:
             return socket.create_connection(("127.0.0.1", port), timeout=10)
-        except OSError:  # noqa: PERF203
+        except OSError:  # noqa: PERF203  # until it listens
             if time.monotonic() > end:
                 raise
             time.sleep(0.05)

@@ -25,8 +25,8 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def parsed(*arguments: str) -> Options:
-    options = Options()  # type: ignore[no-untyped-call]
-    options.parseOptions(list(arguments))  # type: ignore[no-untyped-call]
+    options = Options()  # type: ignore[no-untyped-call]  # Twisted's has no types
+    options.parseOptions(list(arguments))  # type: ignore[no-untyped-call]  # Twisted's has no types
     return options
 
 
@@ -164,7 +164,7 @@ def service_module(monkeypatch: pytest.MonkeyPatch, made: list[tuple[Settings, o
             return cls()
 
     module = ModuleType("twisted_p2pmqtt.service")
-    module.MQTTService = MQTTService  # type: ignore[attr-defined]
+    module.MQTTService = MQTTService  # type: ignore[attr-defined]  # a stand-in module
     monkeypatch.setitem(sys.modules, "twisted_p2pmqtt.service", module)
 
 

@@ -52,7 +52,7 @@ def can(acl: AclFile, username: str | None, client_id: str, topic: str) -> str:
     return "r" * avatar.may_receive(topic) + "w" * avatar.may_publish(topic)
 
 
-@pytest.mark.parametrize("avatar", [OpenAvatar(), AclAvatar(None, "u", "c")])  # type: ignore[arg-type]
+@pytest.mark.parametrize("avatar", [OpenAvatar(), AclAvatar(None, "u", "c")])  # type: ignore[arg-type]  # no reactor is needed
 def test_avatars_are_avatars(avatar: object) -> None:
     assert verifyObject(IClientAvatar, avatar)
 

@@ -155,8 +155,8 @@ async def test_nobody_there(loopback: Loopback) -> None:
 async def test_something_that_is_not_http(loopback: Loopback) -> None:
     class Nonsense(Protocol):
         def connectionMade(self) -> None:
-            self.transport.write(b"\x00\x01 nonsense\r\n\r\n")  # type: ignore[union-attr]
-            self.transport.loseConnection()  # type: ignore[union-attr]
+            self.transport.write(b"\x00\x01 nonsense\r\n\r\n")  # type: ignore[union-attr]  # it is connected
+            self.transport.loseConnection()  # type: ignore[union-attr]  # it is connected
 
     port = reactor.listenTCP(0, Factory.forProtocol(Nonsense), interface="127.0.0.1")
     assert await refusal(loopback.service(port=port.getHost().port).check(ALICE)) == 0x88

@@ -265,7 +265,7 @@ def test_a_client_that_leaves_takes_its_hash_along(slow: Slow) -> None:
 def test_too_many_at_once(tmp_path: Path, version: int) -> None:
     class Full:
         def run(self, work: Any, *arguments: object) -> Any:
-            raise MQTTError("too many", 0x88)  # type: ignore[arg-type]
+            raise MQTTError("too many", 0x88)  # type: ignore[arg-type]  # a number will do
 
     broker = make_broker(Clock())
     passwords = PasswordFile(write(tmp_path, "passwd", password_text(**RIGHT)), Full())
@@ -286,7 +286,7 @@ def certificate(*names: tuple[x509.ObjectIdentifier, str], key: ec.EllipticCurve
     return X509.from_cryptography(builder.sign(key, SHA256()))
 
 
-CN, O = NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME  # noqa: E741
+CN, O = NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME  # noqa: E741  # the standard's own abbreviations
 
 
 def test_names_in_certificates() -> None:

@@ -175,7 +175,7 @@ class TestWaiting:
 
 @pytest.fixture
 def pool() -> HashPool:
-    return HashPool(reactor)  # type: ignore[arg-type]
+    return HashPool(reactor)  # type: ignore[arg-type]  # has the methods used
 
 
 @in_reactor

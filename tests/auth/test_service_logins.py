@@ -241,7 +241,7 @@ def test_check_reads_the_files(here: Path, capsys: pytest.CaptureFixture[str]) -
 
     def check() -> object:
         with pytest.raises(SystemExit) as caught:
-            Options().parseOptions(["--check", "-c", config])  # type: ignore[no-untyped-call]
+            Options().parseOptions(["--check", "-c", config])  # type: ignore[no-untyped-call]  # Twisted's has no types
         return caught.value.code
 
     assert check() == 0

@@ -108,8 +108,8 @@ def test_where_it_may_stand(row: Row) -> None:
 
 @every_row
 def test_it_is_written_as_it_is_read(row: Row) -> None:
-    assert encode_properties({row.name: row.value}) == listed(row.sent)  # type: ignore[misc]
-    assert encode_property_body({row.name: row.value}) == bytes.fromhex(row.sent)  # type: ignore[misc]
+    assert encode_properties({row.name: row.value}) == listed(row.sent)  # type: ignore[misc]  # a name from a table
+    assert encode_property_body({row.name: row.value}) == bytes.fromhex(row.sent)  # type: ignore[misc]  # a name from a table
 
 
 @every_row

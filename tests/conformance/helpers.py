@@ -132,7 +132,7 @@ class World:
         """A client with a session that outlives its connections; the connection that has it is lost first."""
         session = self.broker.sessions.get(client_id)
         if session is not None and session.connection is not None:
-            session.connection.wire.transport.abortConnection()  # type: ignore[attr-defined]
+            session.connection.wire.transport.abortConnection()  # type: ignore[attr-defined]  # the testing client has one
         if version == V5:
             properties.setdefault("session_expiry_interval", 3600)
         return self.join(client_id, version, acknowledges, clean_start=False, **properties)

@@ -14,7 +14,7 @@ from twisted_p2pmqtt.testing import MemoryClient
 
 def aliased(topic: str, alias: int, payload: bytes = b"x", qos: int = 0, packet_id: int = 0, **more: Any) -> Message:
     """A PUBLISH with a topic alias."""
-    return Message(topic.encode(), payload, 0, qos, 0, 0, packet_id, {"topic_alias": alias, **more})  # type: ignore[typeddict-item]
+    return Message(topic.encode(), payload, 0, qos, 0, 0, packet_id, {"topic_alias": alias, **more})  # type: ignore[typeddict-item]  # of **
 
 
 def topics(client: MemoryClient) -> list[str]:

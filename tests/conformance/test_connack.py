@@ -100,7 +100,7 @@ def test_a_refusal_has_no_session_present(version: int) -> None:
 )
 def test_reason_codes_are_those_of_the_table(code: int, told: int) -> None:
     def login(credentials: Any) -> None:
-        raise MQTTError("no", code)  # type: ignore[arg-type]
+        raise MQTTError("no", code)  # type: ignore[arg-type]  # a number will do
 
     assert World(login).connect("c")[1].reason_code == told
 

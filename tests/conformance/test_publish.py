@@ -236,7 +236,7 @@ def test_a_payload_format_of_0_is_passed_on_too(world: World, value: int) -> Non
 def test_properties_stay_behind_before_3_x(world: World) -> None:
     listeners = [subscriber(world, "t", version=version, client_id=str(version)) for version in (V31, V311)]
     for qos in (0, 1, 2):
-        world.join("p").publish("t", b"x", qos, properties=ALL)  # type: ignore[arg-type]
+        world.join("p").publish("t", b"x", qos, properties=ALL)  # type: ignore[arg-type]  # a plain dict
     for listener in listeners:
         assert payloads(listener) == [b"x", b"x", b"x"]
 

@@ -178,7 +178,7 @@ def test_in_3_x_every_subscription_brings_retained_messages(world: World, versio
 
 def test_resuming_a_session_brings_no_retained_messages(world: World) -> None:
     world.rejoin("s").subscribe("t")
-    world.broker.sessions["s"].connection.wire.close()  # type: ignore[union-attr]
+    world.broker.sessions["s"].connection.wire.close()  # type: ignore[union-attr]  # it is connected
     world.join("p").publish("t", b"kept", 0, retain=True)
     assert payloads(world.rejoin("s")) == []
 

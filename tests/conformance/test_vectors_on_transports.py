@@ -41,7 +41,7 @@ class Attacker(Protocol):
 
     def write_raw(self, data: bytes) -> None:
         """Bytes to the transport."""
-        self.transport.write(data)  # type: ignore[union-attr]
+        self.transport.write(data)  # type: ignore[union-attr]  # it is connected
 
     def write(self, data: bytes) -> None:
         """Bytes of MQTT."""
@@ -77,12 +77,12 @@ class Attacker(Protocol):
             self._frames.feed(data)
             self._data = b"".join(self._frames.messages)
             if self._frames.closed is not None:
-                self.transport.loseConnection()  # type: ignore[union-attr]
+                self.transport.loseConnection()  # type: ignore[union-attr]  # it is connected
         assert self._vector is not None
         if self._vector.outcome.endswith("open") and self._data.endswith(PINGRESP):
             self._data = self._data[: -len(PINGRESP)]
             self._end("open")
-            self.transport.abortConnection()  # type: ignore[union-attr]
+            self.transport.abortConnection()  # type: ignore[union-attr]  # it is connected
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._end("close")
@@ -107,7 +107,7 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # it has no types
 async def test_every_vector(kind: str, pki: Pki) -> None:
     listener = ListenerSettings(
         "tcp:0:interface=127.0.0.1",

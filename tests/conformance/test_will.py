@@ -23,7 +23,7 @@ def listen(world: World, topic_filter: str = "w/#", version: int = V5) -> Memory
 
 def delayed(seconds: int, **properties: Any) -> Will:
     """A will with a Will Delay Interval."""
-    return Will("w/t", b"bye", 1, properties={"will_delay_interval": seconds, **properties})  # type: ignore[typeddict-item]
+    return Will("w/t", b"bye", 1, properties={"will_delay_interval": seconds, **properties})  # type: ignore[typeddict-item]  # of **
 
 
 def lose(world: World, client: MemoryClient) -> None:
@@ -158,7 +158,7 @@ def test_a_will_has_its_properties(world: World) -> None:
 def test_a_will_expires_counted_from_its_publication(world: World) -> None:
     """3.1.3.2.4: the lifetime of the will message is a matter of when the server publishes it."""
     world.rejoin("away").subscribe("w/t")
-    world.broker.sessions["away"].connection.wire.close()  # type: ignore[union-attr]
+    world.broker.sessions["away"].connection.wire.close()  # type: ignore[union-attr]  # it is connected
     world.join("c", will=delayed(20, message_expiry_interval=30), session_expiry_interval=100).lose()
     world.wait(21 + 20)
     messages = world.rejoin("away").messages

@@ -43,7 +43,7 @@ def broker(clock: Clock) -> Broker:
 
 
 def asking(topic: str = "p2p/app/answer", **more: object) -> Properties:
-    return {"response_topic": topic, "correlation_data": b"42", **more}  # type: ignore[typeddict-item]
+    return {"response_topic": topic, "correlation_data": b"42", **more}  # type: ignore[typeddict-item]  # of **
 
 
 # --- requests and answers ---------------------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ def test_rights_may_come_later(clock: Clock, broker: Broker, answer: bool) -> No
 def test_a_right_that_came_for_another_meaning_of_the_topic_is_none(clock: Clock) -> None:
     """The router's rules change while the right to publish to an ordinary topic is being asked."""
 
-    class Table(type(make_router("prefix"))):  # type: ignore[misc]
+    class Table(type(make_router("prefix"))):  # type: ignore[misc]  # a base made at run time
         aliases: dict[str, str] = {}
 
         def resolve(self, topic: str) -> object:

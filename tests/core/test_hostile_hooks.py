@@ -130,11 +130,11 @@ class Router:
 
 ADDRESSES: dict[str, Callable[..., Any]] = {
     "address without an id": giving(lambda: P2PAddress("", "t")),
-    "address of a number": giving(lambda: P2PAddress(7, "t")),  # type: ignore[arg-type]
+    "address of a number": giving(lambda: P2PAddress(7, "t")),  # type: ignore[arg-type]  # wrong on purpose
     "address without a topic": giving(lambda: P2PAddress("dev", "")),
     "address with a wildcard": giving(lambda: P2PAddress("dev", "a/#")),
     "address with a surrogate": giving(lambda: P2PAddress("dev", "\ud800")),
-    "address with no topic at all": giving(lambda: P2PAddress("dev", None)),  # type: ignore[arg-type]
+    "address with no topic at all": giving(lambda: P2PAddress("dev", None)),  # type: ignore[arg-type]  # wrong on purpose
     "tuple": giving(lambda: ("dev", "t")),
     "True": giving(lambda: True),
 }
@@ -191,7 +191,7 @@ class OwnAddress(P2PAddress):
 
     def reply_topic(self, sender: str) -> str:
         if self.client_id == "number":
-            return 42  # type: ignore[return-value]
+            return 42  # type: ignore[return-value]  # wrong on purpose
         raise ValueError
 
 
@@ -318,7 +318,7 @@ class Counting(Observer):
 
 def test_an_observer_need_not_have_every_method(clock: Clock) -> None:
     broker = make_broker(clock)
-    broker.add_observer(object())  # type: ignore[arg-type]
+    broker.add_observer(object())  # type: ignore[arg-type]  # wrong on purpose
     assert Canary(broker).sings()
     assert broker.stats.hook_errors == 0
 

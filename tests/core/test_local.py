@@ -78,9 +78,9 @@ def test_publish_to_reserved_topics_and_retained(broker: Broker) -> None:
 def test_properties_are_looked_at_where_they_are_given(broker: Broker) -> None:
     for wrong in ("topic_alias", "subscription_identifiers", "session_expiry_interval", "colour"):
         with pytest.raises(ValueError, match=wrong):
-            broker.publish("t", b"x", properties={wrong: 1})  # type: ignore[arg-type]
+            broker.publish("t", b"x", properties={wrong: 1})  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises((TypeError, AttributeError)):
-        broker.publish("t", b"x", properties={"content_type": 1})  # type: ignore[arg-type]
+        broker.publish("t", b"x", properties={"content_type": 1})  # type: ignore[arg-type]  # wrong on purpose
     mine: Properties = {"user_properties": [("a", "1")]}
     reader = client(broker, "reader")
     broker.send_to("reader", "t", b"x", properties=mine)
@@ -133,7 +133,7 @@ def test_subscribers_of_the_process_see_retained_messages_first_and_no_p2p(clock
 def test_a_shared_subscription_of_the_process(broker: Broker) -> None:
     got: list[str] = []
     for name in ("one", "two"):
-        broker.subscribe("$share/g/t", lambda message, name=name: got.append(name))  # type: ignore[misc]
+        broker.subscribe("$share/g/t", lambda message, name=name: got.append(name))  # type: ignore[misc]  # of a default
     for _ in range(4):
         broker.publish("t", b"x")
     assert sorted(got) == ["one", "one", "two", "two"]

@@ -47,7 +47,7 @@ def broker(clock: Clock) -> Broker:
 
 def silent(broker: Broker, client_id: str = "dev", version: int = 5, **properties: Any) -> MemoryClient:
     """A connected target that acknowledges when the test does."""
-    return client(broker, client_id, version, acknowledges=False, properties=Properties(**properties))  # type: ignore[typeddict-item]
+    return client(broker, client_id, version, acknowledges=False, properties=Properties(**properties))  # type: ignore[typeddict-item]  # of **
 
 
 def wait(clock: Clock, seconds: float) -> None:
@@ -122,7 +122,7 @@ def test_a_pubcomp_that_knows_no_such_packet_means_that_the_target_has_it(broker
 def test_no_status_where_none_is_wanted_or_fits(broker: Broker, qos: int) -> None:
     for client_id, wish in (("a", {"request_problem_information": 0}), ("b", {"maximum_packet_size": 20})):
         target = silent(broker)
-        sender = client(broker, client_id, properties=Properties(**wish))  # type: ignore[typeddict-item]
+        sender = client(broker, client_id, properties=Properties(**wish))  # type: ignore[typeddict-item]  # of **
         publish(sender, "p2p/dev/t", qos=qos, properties=ASKS)
         target.send((Puback, Pubrec)[qos - 1](target.messages[0].packet_id, 0x97))
         assert told(sender) == [((Puback, Pubrec)[qos - 1], 1, 0x97, None)]
@@ -221,7 +221,7 @@ def test_too_large_and_too_many_are_told_at_once(clock: Clock) -> None:
     assert (answer.reason_code, "reason_string" in answer.properties) == (0x83, True)
     for _ in range(2):
         assert publish(sender, "p2p/slow/t", properties=asks("15")) is None
-    assert publish(sender, "p2p/slow/t", qos=2, properties=ASKS).reason_code == 0x97  # type: ignore[union-attr]
+    assert publish(sender, "p2p/slow/t", qos=2, properties=ASKS).reason_code == 0x97  # type: ignore[union-attr]  # it is answered
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])

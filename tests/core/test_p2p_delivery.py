@@ -401,7 +401,7 @@ def test_response_information(clock: Clock, mode: str, expected: str | None) -> 
     asked = MemoryClient(broker, "a/b").connect(properties={"request_response_information": 1})
     assert asked.properties.get("response_information") == expected
     for properties in ({"request_response_information": 0}, {}):
-        connack = MemoryClient(broker, "a/b").connect(properties=Properties(**properties))  # type: ignore[typeddict-item]
+        connack = MemoryClient(broker, "a/b").connect(properties=Properties(**properties))  # type: ignore[typeddict-item]  # of **
         assert "response_information" not in connack.properties
 
 

@@ -235,15 +235,15 @@ class _Ours(P2PRouterTests):
         return make_router(self.mode)
 
     @property
-    def addresses(self) -> dict[str, tuple[str, str]]:  # type: ignore[override]
+    def addresses(self) -> dict[str, tuple[str, str]]:  # type: ignore[override]  # a fixture of values
         return {row[0]: found for row in TABLE if isinstance(found := row[self.column], tuple)}
 
     @property
-    def ordinary(self) -> list[str]:  # type: ignore[override]
+    def ordinary(self) -> list[str]:  # type: ignore[override]  # a fixture of values
         return [row[0] for row in TABLE if row[self.column] == ORDINARY]
 
     @property
-    def malformed(self) -> list[str]:  # type: ignore[override]
+    def malformed(self) -> list[str]:  # type: ignore[override]  # a fixture of values
         return [row[0] for row in TABLE if row[self.column] == MALFORMED]
 
     def topic_for(self, client_id: str, business: str) -> str:

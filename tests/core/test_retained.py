@@ -61,7 +61,7 @@ def test_no_room_is_told_and_an_empty_payload_makes_some() -> None:
     codes = [publish(sender, topic, retain=True) for topic in ("a", "b", "c", "a")]
     assert [answer.reason_code for answer in codes if answer] == [0x10, 0x10, 0x97, 0x10]
     publish(sender, "a", b"", retain=True)
-    assert publish(sender, "c", retain=True).reason_code == 0x10  # type: ignore[union-attr]
+    assert publish(sender, "c", retain=True).reason_code == 0x10  # type: ignore[union-attr]  # it is answered
     assert sorted(broker.retained.matching("#")) == ["b", "c"]
 
 
@@ -82,7 +82,7 @@ def test_a_replay_takes_turns_with_everything_else(monkeypatch: pytest.MonkeyPat
 
     def running(subscriber: object) -> None:
         before = len(reader._messages)
-        run(subscriber)  # type: ignore[arg-type]
+        run(subscriber)  # type: ignore[arg-type]  # the reader, seen as any object
         broker.flush()
         sizes.append(before)
 

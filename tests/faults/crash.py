@@ -144,7 +144,7 @@ def _install_statement(start: str, when: str, left: list[int]) -> None:
     def connecting(*arguments: Any, **more: Any) -> sqlite3.Connection:
         return connect(*arguments, factory=CrashingConnection, **more)
 
-    sqlite3.connect = connecting  # type: ignore[assignment]
+    sqlite3.connect = connecting  # type: ignore[assignment]  # the fault
 
 
 def main() -> None:

@@ -16,10 +16,10 @@ import pytest
 from tests.interop.broker import HOST, WAIT
 
 mqtt = pytest.importorskip("paho.mqtt.client")
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion  # noqa: E402
-from paho.mqtt.packettypes import PacketTypes  # noqa: E402
-from paho.mqtt.properties import Properties  # noqa: E402
-from paho.mqtt.subscribeoptions import SubscribeOptions  # noqa: E402
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion  # noqa: E402  # behind importorskip
+from paho.mqtt.packettypes import PacketTypes  # noqa: E402  # behind importorskip
+from paho.mqtt.properties import Properties  # noqa: E402  # behind importorskip
+from paho.mqtt.subscribeoptions import SubscribeOptions  # noqa: E402  # behind importorskip
 
 QUIET = 0.25
 """Seconds in which nothing may come where nothing should."""
@@ -43,7 +43,7 @@ class Answer(NamedTuple):
 
 def make_properties(packet: str, **values: Any) -> Properties:
     """5.0 properties by paho's names; ``UserProperty`` takes a list of pairs."""
-    properties = Properties(getattr(PacketTypes, packet))  # type: ignore[no-untyped-call]
+    properties = Properties(getattr(PacketTypes, packet))  # type: ignore[no-untyped-call]  # paho's has no types
     for name, value in values.items():
         for one in value if name == "UserProperty" else [value]:
             setattr(properties, name, one)

@@ -13,9 +13,9 @@ import pytest
 from tests.interop.broker import HOST, P2P_CASES, WAIT, Broker, unique
 
 aiomqtt = pytest.importorskip("aiomqtt")
-from paho.mqtt.packettypes import PacketTypes  # noqa: E402
-from paho.mqtt.properties import Properties  # noqa: E402
-from paho.mqtt.subscribeoptions import SubscribeOptions  # noqa: E402
+from paho.mqtt.packettypes import PacketTypes  # noqa: E402  # behind importorskip
+from paho.mqtt.properties import Properties  # noqa: E402  # behind importorskip
+from paho.mqtt.subscribeoptions import SubscribeOptions  # noqa: E402  # behind importorskip
 
 pytestmark = pytest.mark.interop
 
@@ -30,7 +30,7 @@ def run(test: Coroutine[Any, Any, None]) -> None:
 
 
 def made(packet: int, **values: Any) -> Properties:
-    properties = Properties(packet)  # type: ignore[no-untyped-call]
+    properties = Properties(packet)  # type: ignore[no-untyped-call]  # paho's has no types
     for name, value in values.items():
         setattr(properties, name, value)
     return properties

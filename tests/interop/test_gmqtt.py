@@ -17,7 +17,7 @@ import pytest
 from tests.interop.broker import HOST, P2P_CASES, WAIT, Broker, unique
 
 gmqtt = pytest.importorskip("gmqtt")
-from gmqtt.mqtt.handler import MQTTConnectError  # noqa: E402
+from gmqtt.mqtt.handler import MQTTConnectError  # noqa: E402  # behind importorskip
 
 # gmqtt leaves transports open where a connection was refused or lost.
 pytestmark = [pytest.mark.interop, pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]

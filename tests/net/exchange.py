@@ -54,7 +54,7 @@ async def exchange(reactor: Any, directory: Path) -> None:
                 for number in range(ROUNDS):
                     await sender.publish(f"p2p/{target}/business/{qos}", b"%d" % number, qos)
             await sender.publish(f"p2p/{target}/large", bytes(LARGE), 1)
-            await receiver.until(lambda receiver=receiver: len(receiver.messages) == 3 * ROUNDS + 1)  # type: ignore[misc]
+            await receiver.until(lambda receiver=receiver: len(receiver.messages) == 3 * ROUNDS + 1)  # type: ignore[misc]  # of a default
             got = [(message.topic, message.payload) for message in receiver.messages]
             expected = [(b"business/%d" % qos, b"%d" % number) for qos in (0, 1, 2) for number in range(ROUNDS)]
             assert got == [*expected, (b"large", bytes(LARGE))]
@@ -77,7 +77,7 @@ async def exchange(reactor: Any, directory: Path) -> None:
     await deferLater(reactor, 0, lambda: None)
     assert service.broker.stats.internal_errors == 0
     for client in clients.values():
-        await client.until(lambda client=client: client.is_lost)  # type: ignore[misc]
+        await client.until(lambda client=client: client.is_lost)  # type: ignore[misc]  # of a default
 
 
 def main(name: str, directory: str) -> int:

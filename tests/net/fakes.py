@@ -79,7 +79,7 @@ class Plain(tcp.Connection):
         self.clock = FakeReactor()
         self.fake = FakeSocket()
         socket: Any = self.fake
-        super().__init__(socket, protocol or Protocol(), self.clock)  # type: ignore[arg-type]
+        super().__init__(socket, protocol or Protocol(), self.clock)  # type: ignore[arg-type]  # has the methods used
         self.connected = 1
 
     def getPeer(self) -> Any:

@@ -116,7 +116,7 @@ def test_listeners_without_tls_need_no_context() -> None:
 # What is served
 
 
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # it has no types
 async def test_one_broker_on_every_kind_of_listener(pki: Pki, tmp_path: Path) -> None:
     tls = TLSSettings(pki.certificate, pki.key)
     started = Started(
@@ -149,7 +149,7 @@ async def test_one_broker_on_every_kind_of_listener(pki: Pki, tmp_path: Path) ->
     await secure.until(lambda: secure.is_lost)
 
 
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # it has no types
 async def test_the_name_in_a_certificate_is_the_user(pki: Pki) -> None:
     tls = TLSSettings(pki.certificate, pki.key, pki.ca, "required", "cn")
     started = Started(ListenerSettings(ANY_PORT, tls=tls))
@@ -169,7 +169,7 @@ async def test_the_name_in_a_certificate_is_the_user(pki: Pki) -> None:
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="not installed: openssl")
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # it has no types
 async def test_a_client_that_changes_its_keys_all_the_time_is_aborted(pki: Pki) -> None:
     started = Started(ListenerSettings(ANY_PORT, tls=TLSSettings(pki.certificate, pki.key)))
     (factory,) = started.service.factories
@@ -211,7 +211,7 @@ def proxied(port: int, host: str, context: ssl.SSLContext | None = None) -> tupl
             return wire.recv(4), host
 
 
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # it has no types
 @pytest.mark.parametrize("is_tls", [False, True])
 async def test_behind_a_proxy_the_clients_address_counts(pki: Pki, is_tls: bool) -> None:
     started = Started(
@@ -245,13 +245,13 @@ async def test_behind_a_proxy_the_clients_address_counts(pki: Pki, is_tls: bool)
 # The stop, and sites
 
 
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # it has no types
 async def test_clients_of_a_site_end_with_the_service() -> None:
     service = MQTTService(reactor=reactor)
     service.startService()
     root = Resource()
     root.putChild(b"mqtt", service.websocket_resource(allow_anonymous=True))
-    port: Any = reactor.listenTCP(0, Site(root), interface="127.0.0.1")  # type: ignore[arg-type]
+    port: Any = reactor.listenTCP(0, Site(root), interface="127.0.0.1")  # type: ignore[arg-type]  # has the methods used
     endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
     client = await connected(reactor, endpoint, "websocket", None, "c")
     await client.subscribe("a")
@@ -263,13 +263,13 @@ async def test_clients_of_a_site_end_with_the_service() -> None:
     await deferLater(reactor, 0, lambda: None)
 
 
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # it has no types
 async def test_a_sites_clients_log_in_unless_told() -> None:
     service = MQTTService(reactor=reactor)
     service.startService()
     root = Resource()
     root.putChild(b"mqtt", service.websocket_resource())
-    port: Any = reactor.listenTCP(0, Site(root), interface="127.0.0.1")  # type: ignore[arg-type]
+    port: Any = reactor.listenTCP(0, Site(root), interface="127.0.0.1")  # type: ignore[arg-type]  # has the methods used
     endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
     with pytest.raises(AssertionError):
         await connected(reactor, endpoint, "websocket", None, "c")

@@ -143,7 +143,7 @@ def test_an_error_ends_the_one_member(world: World) -> None:
 def test_a_member_that_an_earlier_one_closed_is_not_read(world: World) -> None:
     one, other = world.transport(), world.transport()
     for near, far in ((one, other), (other, one)):
-        near.receive = lambda data, far=far: world.group.remove(far.key)  # type: ignore[method-assign, misc]
+        near.receive = lambda data, far=far: world.group.remove(far.key)  # type: ignore[method-assign, misc]  # of a default
         world.group.remove(near.key)
         near.key = world.group.add(near, near.receive)
     one.far.send(b"a")

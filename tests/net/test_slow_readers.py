@@ -116,10 +116,10 @@ def numbers(client: SocketClient) -> list[int]:
 
 @pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> Iterator[str]:
-    return request.param  # type: ignore[no-any-return]
+    return request.param  # type: ignore[no-any-return]  # pytest's Any
 
 
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # it has no types
 async def test_qos0_for_a_slow_reader_is_bounded(kind: str, pki: Pki) -> None:
     listening = Listening(kind, pki, Limits(max_qos0_pending_bytes=500_000))
     slow, fast = await listening.slow_client(), await listening.client("fast")
@@ -145,7 +145,7 @@ async def test_qos0_for_a_slow_reader_is_bounded(kind: str, pki: Pki) -> None:
     await listening.close()
 
 
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # it has no types
 async def test_qos1_for_a_slow_reader_is_bounded(kind: str, pki: Pki) -> None:
     limits = Limits(max_inflight=1000, max_queued_messages=500)
     listening = Listening(kind, pki, limits)
@@ -165,7 +165,7 @@ async def test_qos1_for_a_slow_reader_is_bounded(kind: str, pki: Pki) -> None:
     await listening.close()
 
 
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # it has no types
 async def test_a_stalled_reader_is_aborted_in_time(kind: str, pki: Pki) -> None:
     listening = Listening(kind, pki, Limits(write_stall_timeout=1.0))
     slow, fast = await listening.slow_client(), await listening.client("fast")
@@ -185,7 +185,7 @@ async def test_a_stalled_reader_is_aborted_in_time(kind: str, pki: Pki) -> None:
     await listening.close()
 
 
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # it has no types
 async def test_a_peer_that_only_sends_is_not_read_for_ever(kind: str, pki: Pki) -> None:
     """QoS 1 messages come in and nobody takes the answers: they wait, up to a bound, and reading stops."""
     listening = Listening(kind, pki, Limits())
@@ -203,7 +203,7 @@ async def test_a_peer_that_only_sends_is_not_read_for_ever(kind: str, pki: Pki) 
     await listening.close()
 
 
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # it has no types
 async def test_a_blocked_connection_that_closes_sends_the_rest(kind: str, pki: Pki) -> None:
     listening = Listening(kind, pki, Limits(max_qos0_pending_bytes=100_000))
     slow = await listening.slow_client()
@@ -221,7 +221,7 @@ async def test_a_blocked_connection_that_closes_sends_the_rest(kind: str, pki: P
     await listening.close()
 
 
-@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # it has no types
 async def test_a_peer_that_goes_while_it_is_blocked(kind: str, pki: Pki) -> None:
     listening = Listening(kind, pki, Limits())
     slow = await listening.slow_client()

@@ -205,8 +205,8 @@ class StoreMachine(RuleBasedStateMachine):
 
         for name in RECORDING:
             self._count_calls(store, name)
-        store._hand_over = handing  # type: ignore[method-assign]
-        store._finished = finishing  # type: ignore[method-assign]
+        store._hand_over = handing  # type: ignore[method-assign]  # the fault
+        store._finished = finishing  # type: ignore[method-assign]  # the fault
 
     def _count_calls(self, store: SQLiteStore, name: str) -> None:
         method = getattr(store, name)
@@ -337,7 +337,7 @@ class StoreMachine(RuleBasedStateMachine):
             def failing(statements: list[Any]) -> None:
                 execute([*statements[: len(statements) // 2], ("INSERT INTO nowhere VALUES (1)", [])])
 
-            self.store._database.execute = failing  # type: ignore[method-assign]
+            self.store._database.execute = failing  # type: ignore[method-assign]  # the fault
         else:
             del self.store._database.execute
 

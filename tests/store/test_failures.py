@@ -42,7 +42,7 @@ def life(tmp_path: Path) -> Life:
     """A broker with a persistent subscriber that is away."""
     life = Life(tmp_path / "store.db")
     life.connected("sub").subscribe("a", "b")
-    life.broker.sessions["sub"].connection.lost()  # type: ignore[union-attr]
+    life.broker.sessions["sub"].connection.lost()  # type: ignore[union-attr]  # it is connected
     life.broker.flush()
     return life
 
@@ -111,7 +111,7 @@ def failing_writes(life: Life, error: Exception) -> Callable[[], None]:
     def execute(statements: object) -> None:
         raise error
 
-    database.execute = execute  # type: ignore[method-assign]
+    database.execute = execute  # type: ignore[method-assign]  # the fault
     return lambda: delattr(database, "execute")
 
 

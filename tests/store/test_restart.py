@@ -105,7 +105,7 @@ def test_inflight_is_sent_again_with_its_packet_id(life: Life, restart: Restart,
 
 def test_pending_gets_packet_ids_that_survive(life: Life, restart: Restart) -> None:
     life.connected("sub").subscribe("a", qos=1)
-    life.broker.sessions["sub"].connection.lost()  # type: ignore[union-attr]
+    life.broker.sessions["sub"].connection.lost()  # type: ignore[union-attr]  # it is connected
     life.broker.publish("a", b"waited", 1)
     life.broker.flush()
     life = restart(life)
@@ -162,7 +162,7 @@ def test_exactly_once_from_a_publisher(life: Life, restart: Restart) -> None:
 def test_a_message_for_many_is_stored_and_restored_once(life: Life, restart: Restart) -> None:
     for number in range(20):
         life.connected(f"sub{number}").subscribe("all")
-        life.broker.sessions[f"sub{number}"].connection.lost()  # type: ignore[union-attr]
+        life.broker.sessions[f"sub{number}"].connection.lost()  # type: ignore[union-attr]  # it is connected
     life.broker.publish("all", b"x" * 1000, 1)
     life.broker.flush()
     assert life.counts() == {"session": 20, "subscription": 20, "message": 1, "delivery": 20}
@@ -203,7 +203,7 @@ def test_retained_messages(life: Life, restart: Restart) -> None:
 
 def test_expired_messages_are_not_delivered(life: Life, restart: Restart) -> None:
     life.connected("sub").subscribe("a")
-    life.broker.sessions["sub"].connection.lost()  # type: ignore[union-attr]
+    life.broker.sessions["sub"].connection.lost()  # type: ignore[union-attr]  # it is connected
     for interval in (5, 50):
         life.broker.publish("a", b"%d" % interval, 1, properties=Properties(message_expiry_interval=interval))
     life.broker.flush()
@@ -331,7 +331,7 @@ def test_a_will_that_its_clients_next_login_may_not_publish_goes(life: Life, res
 def test_a_will_reaches_subscribers_that_are_restored_after_it(life: Life) -> None:
     life.connected("dying", will=Will("w", b"dead", 1))
     life.connected("hearing").subscribe("w")
-    life.broker.sessions["hearing"].connection.lost()  # type: ignore[union-attr]
+    life.broker.sessions["hearing"].connection.lost()  # type: ignore[union-attr]  # it is connected
     life = life.killed()
     life.clock.advance(1)
     assert payloads(life.connected("hearing").messages) == [b"dead"]

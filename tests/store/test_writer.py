@@ -158,7 +158,7 @@ def test_records_come_in_lists_that_no_turn_notices(reactor: FakeReactor, tmp_pa
             read += 1
             yield records
 
-    store._database.read = reading  # type: ignore[method-assign]
+    store._database.read = reading  # type: ignore[method-assign]  # the fault
 
     def receive(records: list[Any]) -> None:
         assert read <= len(lists) + CHUNKS_AHEAD + 1
@@ -217,8 +217,8 @@ def committed(store: SQLiteStore) -> Deferred[None]:
 def test_commits_in_order_while_the_disk_fails(reactor: FakeReactor, tmp_path: Path) -> None:
     store = SQLiteStore(str(tmp_path / "store.db"), reactor=reactor)
     reactor.until(store.restore(lambda records: None))
-    (pages,) = store._database.connection.execute("PRAGMA page_count").fetchone()  # type: ignore[union-attr]
-    store._database.connection.execute(f"PRAGMA max_page_count={pages}")  # type: ignore[union-attr]
+    (pages,) = store._database.connection.execute("PRAGMA page_count").fetchone()  # type: ignore[union-attr]  # it is open
+    store._database.connection.execute(f"PRAGMA max_page_count={pages}")  # type: ignore[union-attr]  # it is open
     store.retain("a", Message(b"a", b"x" * 100_000), None)
     with pytest.raises(StoreError, match="full"):
         reactor.until(committed(store))
@@ -227,7 +227,7 @@ def test_commits_in_order_while_the_disk_fails(reactor: FakeReactor, tmp_path: P
     for number in range(3):
         store.retain(f"r{number}", Message(b"r", b"x"), None)
         committed(store).addCallbacks(partial(note, fired, number), partial(note, fired, number))
-    store._database.connection.execute("PRAGMA max_page_count=1000000")  # type: ignore[union-attr]
+    store._database.connection.execute("PRAGMA max_page_count=1000000")  # type: ignore[union-attr]  # it is open
     reactor.until(store.close())
     assert [number for number, _ in fired] == [0, 1, 2]
     life = Life(tmp_path / "store.db")
