@@ -38,13 +38,15 @@ LOTS = 100_000_000  # a limit that no row reaches
 @dataclasses.dataclass(frozen=True)
 class BrokerSpec:
     """`store`: none; for ours commit or full (sqlite's durability); for mosquitto persistence. `acl`: with an ACL file.
-    `deep_queues`: the bounds on what may wait for an offline client are raised out of the way."""
+    `deep_queues`: the bounds on what may wait for an offline client are raised out of the way. `hide_presence`: ours
+    does not tell who is there."""
 
     name: str = "ours"
     transport: str = "tcp"
     store: str = "none"
     acl: bool = False
     deep_queues: bool = False
+    hide_presence: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,8 +173,9 @@ def ours_config(spec: BrokerSpec, port: int, directory: Path) -> str:
         lines += ["[store]", 'type = "sqlite"', f'path = "{directory / STORE_FILE}"', f'durability = "{spec.store}"']
     if spec.acl:
         lines += ["[auth]", f'acl_file = "{_acl_file(directory)}"']
+    lines += ["[p2p]", f"hide_presence = {str(spec.hide_presence).lower()}"]
     if spec.deep_queues:
-        lines += ["[p2p]", f"max_queued = {LOTS}", "[limits]", f"max_queued_messages = {LOTS}"]
+        lines += [f"max_queued = {LOTS}", "[limits]", f"max_queued_messages = {LOTS}"]
         lines += [f"max_queued_bytes = {LOTS * 100}", f"max_total_queued_bytes = {LOTS * 100}"]
     return "\n".join(lines) + "\n"
 

@@ -24,6 +24,7 @@ from benchmarks import __main__ as command
 from benchmarks import chart, frames, links
 from benchmarks.brokers import BrokerSpec, mosquitto_config, ours_config, running
 from benchmarks.load import Load, LoadSpec, run_load
+from benchmarks.presence import ask
 from benchmarks.probes import NotAvailable, check_acl, check_connection, check_store
 from benchmarks.rows import MOSQUITTO, Row, Side, Target, all_rows
 from benchmarks.runner import Line, Plan, RowFailed, measure, run_side
@@ -419,6 +420,20 @@ def test_configurations(tmp_path: Path) -> None:
 
 
 # A real broker
+
+
+@pytest.mark.interop
+def test_presence_asks_every_kind_of_target_as_often() -> None:
+    with running(BrokerSpec(deep_queues=True, hide_presence=True)) as broker:
+        times = ask(broker.port, questions=20)
+    assert {name: len(each) for name, each in times.by_target.items()} == {"online": 20, "absent": 20, "nobody": 20}
+    assert times.ratio >= 1
+
+
+@pytest.mark.interop
+def test_presence_fails_where_presence_is_told() -> None:
+    with running(BrokerSpec(deep_queues=True)) as broker, pytest.raises(frames.ProtocolError, match="were due"):
+        ask(broker.port, questions=20)
 
 
 @pytest.mark.interop

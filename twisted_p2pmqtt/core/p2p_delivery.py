@@ -56,25 +56,16 @@ class P2PDelivery:
     def publish(self, route: Route, message: Message, publisher: Publisher) -> Outcome:
         """One copy to the target's session; the outcome is what the sender may know."""
         target = route.session
-        if target is None or not target.encoding:  # one with an encoding is connected, and so is still the client's
-            target = route.session = self._sessions.get(route.target)
-            if target is None or not target.encoding:
-                return self._publish(route, message, publisher, target)
-        if message.properties or message.retain or not self._is_direct:
-            return self._publish(route, message, publisher, target)
+        if target is None or target.encoding != route.encoding or message.properties or message.retain:
+            return self._publish(route, message, publisher)
         # Nothing but the topic changes, and the sender's name comes in where the target can read it.
         if message.qos:
             stamp = (publisher.stamp or stamp_of(publisher)) if self._is_stamped else NO_STAMP
             message.readdress(route.target_topic, stamp.properties, stamp.body)
             return self._deliver(target, Delivery(message, message.qos, 0, b"", True), publisher)
-        payload = message.body[message.start :]
-        encoding = target.encoding
-        if (
-            route.head_size != len(payload)
-            or route.head_encoding != encoding
-            or (encoding == 5 and route.head_sender != publisher.client_id)
-        ):
-            self._encode_head(route, encoding, len(payload), publisher)
+        payload = message.body[message.start :] if message.start else message.body
+        if route.head_size != len(payload) or (route.encoding == 5 and route.head_sender != publisher.client_id):
+            self._encode_head(route, len(payload), publisher)
         sink = target.sink
         if not sink:
             self._broker.touched.append(target.connection)
@@ -82,17 +73,29 @@ class P2PDelivery:
         self._stats.p2p_delivered += 1
         return ONLINE
 
-    def _encode_head(self, route: Route, encoding: int, size: int, publisher: Publisher) -> None:
+    def _encode_head(self, route: Route, size: int, publisher: Publisher) -> None:
         """Have the route keep how a QoS 0 frame begins; messages of one topic tend to have one sender and one size."""
         block = b""
-        if encoding == 5:
+        if route.encoding == 5:
             block = (stamp_of(publisher) if self._is_stamped else NO_STAMP).block
         route.head = encode_head(route.target_topic, 0, len(block) + size) + block
-        route.head_encoding, route.head_size, route.head_sender = encoding, size, publisher.client_id
+        route.head_size, route.head_sender = size, publisher.client_id
 
-    def _publish(self, route: Route, message: Message, publisher: Publisher, target: Subscriber | None) -> Outcome:
+    def _find(self, route: Route) -> Session | None:
+        """The target's session, which the route remembers where the next message may go straight to it: one with an
+        encoding is connected, and so is still the client's.
+        """
+        target = self._sessions.get(route.target)
+        if target is not None and target.encoding and self._is_direct:
+            route.session, route.encoding, route.head_size = target, target.encoding, -1
+        else:
+            route.session = None
+        return target
+
+    def _publish(self, route: Route, message: Message, publisher: Publisher) -> Outcome:
         """The same with all that options, properties and absent targets ask for."""
         broker, options = self._broker, self.options
+        target: Subscriber | None = self._find(route)
         if self._hides and isinstance(publisher, Session) and publisher.connection is not None:
             broker.touched.append(publisher.connection)  # its acknowledgement is written before the target's message
         if message.retain:

@@ -97,8 +97,9 @@ def make_plan(tree: SubscriptionTree, topic: str) -> Plan:
 class Route:
     """What a topic leads to.
 
-    ``address`` names a P2P target, ``target`` is its client id, ``session`` the one that was found under it last, and
-    ``target_topic`` its business topic.
+    ``address`` names a P2P target, ``target`` is its client id, ``target_topic`` its business topic.
+    ``session`` is the one that was found under it last, where messages may go straight to it while it has this
+    ``encoding``.
 
     ``refusal`` is what whoever publishes here hears: the topic has the P2P form and is wrong (``is_malformed``), it
     starts with ``$``, or its router failed (``is_broken``: not kept, so the router is asked again).  A refusal
@@ -109,8 +110,8 @@ class Route:
 
     __slots__ = (
         "address",
+        "encoding",
         "head",
-        "head_encoding",
         "head_sender",
         "head_size",
         "is_broken",
@@ -131,6 +132,7 @@ class Route:
         self.name = name
         self.address: P2PAddress | None = None
         self.session: Session | None = None
+        self.encoding = 0
         self.target = ""
         self.target_topic = b""
         self.is_broken = False
@@ -140,9 +142,8 @@ class Route:
         self.refusal: Outcome | None = None
         self.plan: Plan | None = None
         self.head = b""
-        self.head_encoding = 0
         self.head_sender = ""
-        self.head_size = 0
+        self.head_size = -1
 
     def refuse(self, outcome: Outcome, is_for_clients: bool = False, is_malformed: bool = False) -> None:
         """Nobody, or no client, may publish here."""
