@@ -64,10 +64,13 @@ def decode_uint32(data: bytes, pos: int, end: int) -> tuple[int, int]:
 
 def decode_binary(data: bytes, pos: int, end: int) -> tuple[bytes, int]:
     """Binary data behind its two byte length."""
-    size, pos = decode_uint16(data, pos, end)
-    if pos + size > end:
+    start = pos + 2
+    if start > end:
+        raise MalformedPacket("packet ends inside the length of binary data")
+    stop = start + (data[pos] << 8 | data[pos + 1])
+    if stop > end:
         raise MalformedPacket("binary data is longer than its packet")
-    return data[pos : pos + size], pos + size
+    return data[start:stop], stop
 
 
 def encode_binary(value: bytes) -> bytes:

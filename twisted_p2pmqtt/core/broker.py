@@ -222,6 +222,8 @@ class Broker:
         if self._restorer is not None:
             self._restorer.afterwards(self.replay, subscriber, subscription, topic_filter)
             return
+        if not self.retained:
+            return
         topics = self.retained.matching(topic_filter)
         if not topics:
             return

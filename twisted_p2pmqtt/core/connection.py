@@ -41,7 +41,6 @@ from twisted_p2pmqtt.codec.properties import Properties
 from twisted_p2pmqtt.codec.reader import PacketReader
 from twisted_p2pmqtt.codec.writer import PACKET_ID, PINGRESP, PUBCOMP_HEAD, PUBREL_HEAD, encode
 from twisted_p2pmqtt.core.aliases import OutgoingAliases
-from twisted_p2pmqtt.core.delivery import Delivery
 from twisted_p2pmqtt.core.handshake import Handshake, Login, Over, refusal_frame
 from twisted_p2pmqtt.core.publishing import NotYet, Publishing
 from twisted_p2pmqtt.core.subscribing import subscribe, unsubscribe
@@ -259,39 +258,6 @@ class Connection:
             if len(frame) > limit:  # [MQTT-3.1.2-24]
                 raise PacketTooLarge("the client's maximum packet size has no room for an answer")
         return frame
-
-    def encode(self, delivery: Delivery, flags: int) -> tuple[bytes, bytes]:
-        """The PUBLISH around its packet id as this client gets it: what is left of its expiry, its alias."""
-        message = delivery.message
-        if self.version < 5:
-            return message.halves(4, flags)
-        if message.expires_at is None and self.aliases is None:
-            return message.halves(5, flags, delivery.extra)
-        return self._encode_own(delivery, flags)
-
-    def _encode_own(self, delivery: Delivery, flags: int) -> tuple[bytes, bytes]:
-        message = delivery.message
-        own = Message(message.topic, message.payload, properties=message.properties)
-        if message.expires_at is not None:  # [MQTT-3.3.2-6]
-            left = max(0, -int(-(message.expires_at - self.broker.wheel.now) // 1))
-            own.properties = Properties(**message.properties)
-            own.properties["message_expiry_interval"] = min(left, message.properties["message_expiry_interval"])
-        aliases = self.aliases
-        if aliases is None:
-            return own.halves(5, flags, delivery.extra)
-        alias = aliases.known(message.topic)
-        if alias is not None:
-            own.topic = b""
-            return own.halves(5, flags, delivery.extra + alias)
-        # A new alias is set only by a packet that is sure to go out before all that follow: not by one that may be
-        # dropped (a blocked socket), nor by one that waits for its commit, nor where its three bytes are too many.
-        if not self.is_blocked and not (delivery.sequence and delivery.qos == 2) and (alias := aliases.next()):
-            halves = own.halves(5, flags, delivery.extra + alias)
-            limit = self.max_packet_size
-            if not limit or len(halves[0]) + len(halves[1]) + (2 if flags & 6 else 0) <= limit:
-                aliases.set(message.topic, alias)
-                return halves
-        return own.halves(5, flags, delivery.extra)
 
     # --- packets that need no file of their own ----------------------------------------------------------------------
 

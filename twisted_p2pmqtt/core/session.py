@@ -36,6 +36,7 @@ from twisted_p2pmqtt.core.delivery import (
     Released,
     acknowledged,
 )
+from twisted_p2pmqtt.core.encoding import encode_for, fits
 from twisted_p2pmqtt.core.pending import Pending
 from twisted_p2pmqtt.core.publisher import NO_RIGHTS, Stamp, ask_right
 from twisted_p2pmqtt.core.subscriber import ASK, Subscriber
@@ -71,7 +72,6 @@ class Session(Subscriber):
         "inflight",
         "is_durable",
         "left_at",
-        "max_packet_size",
         "pending",
         "quota",
         "received",
@@ -93,7 +93,6 @@ class Session(Subscriber):
         self.version = 5
         self.quota = 0
         self.window = 0
-        self.max_packet_size = 0  # 0: no limit of the client's
         self.expiry_interval = 0
         self.left_at: float | None = None  # when the last connection ended, on the broker's clock
         self.is_durable = False
@@ -201,9 +200,10 @@ class Session(Subscriber):
         """Encode for this client alone: what is left of the expiry, its alias, its limit; None where it is too
         large.
         """
-        assert self.connection is not None
-        halves = self.connection.encode(delivery, flags)
-        if self.max_packet_size and len(halves[0]) + len(halves[1]) + (2 if flags & 6 else 0) > self.max_packet_size:
+        connection = self.connection
+        assert connection is not None
+        halves = encode_for(connection, delivery, flags)
+        if not fits(connection, halves, flags):
             self.broker.count_drop(self, delivery, "dropped_too_large")  # [MQTT-3.1.2-24] [MQTT-3.1.2-25]
             return None
         return halves
@@ -395,7 +395,6 @@ class Session(Subscriber):
         self.connection = connection
         self.version = connection.version
         self.window = window
-        self.max_packet_size = connection.max_packet_size
         self.authorize(connection.avatar)
 
     def resume(self) -> None:

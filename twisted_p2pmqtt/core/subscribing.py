@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from twisted_p2pmqtt.core.limits import Limits
     from twisted_p2pmqtt.core.session import Session
 
+_GRANTED = (ReasonCode.SUCCESS, ReasonCode.GRANTED_QOS_1, ReasonCode.GRANTED_QOS_2)
+
 FAILURE = 0x80
 """The one SUBACK code of 3.1.1 that refuses."""
 
@@ -86,7 +88,7 @@ def _answer(
             codes.append(ReasonCode.QUOTA_EXCEEDED)
         else:
             qos = min(request.qos, broker.limits.max_qos)  # [MQTT-3.2.2-10]
-            codes.append(ReasonCode(qos))  # [MQTT-3.8.4-7]
+            codes.append(_GRANTED[qos])  # [MQTT-3.8.4-7]
             subscription = Subscription(
                 request.topic_filter, qos, request.no_local, request.retain_as_published, identifier
             )

@@ -6,7 +6,6 @@ factory counts connections, refuses those over its limits, and ticks the broker 
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
@@ -169,8 +168,10 @@ def send_at_once(transport: Any) -> None:
     """Let small packets leave when they are written.  Unix sockets know no such thing, though they claim to be TCP."""
     set_no_delay = getattr(transport, "setTcpNoDelay", None)
     if set_no_delay is not None:
-        with contextlib.suppress(OSError):
+        try:
             set_no_delay(True)
+        except OSError:
+            pass
 
 
 def peer_certificate(transport: Any) -> Any:
