@@ -63,6 +63,25 @@ def test_a_handler_gets_what_clients_send(broker: Broker, version: int, qos: int
     assert broker.stats.p2p_delivered == 1
 
 
+def test_a_handler_may_change_the_properties_that_it_got(broker: Broker) -> None:
+    """They are its own: the sender's name is on whatever that sends later, to others too."""
+
+    def change(request: Message) -> None:
+        request.properties["user_properties"].append(("p2p-from", "somebody else"))
+        request.properties.pop("user_properties")
+
+    broker.register_endpoint("service", change)
+    sender, target = client(broker, "app"), client(broker, "device")
+    publish(sender, "p2p/service/t", b"first")
+    publish(sender, "p2p/device/t", b"second")
+    (message,) = target.messages
+    assert user_properties(message) == [("p2p-from", "app")]
+    assert broker.sessions["app"].stamp is not None
+    with pytest.raises(TypeError, match="shared"):
+        broker.sessions["app"].stamp.properties.pop("user_properties")
+    assert broker.stats.hook_errors == 0
+
+
 @pytest.mark.parametrize("qos", [0, 1, 2])
 @pytest.mark.parametrize("how", ["at once", "later", "coroutine"])
 def test_the_answer_goes_to_the_response_topic(clock: Clock, broker: Broker, how: str, qos: int) -> None:

@@ -56,8 +56,8 @@ class Properties(TypedDict, total=False):
     shared_subscription_available: int
 
 
-class _Nothing(dict):  # type: ignore[type-arg]  # of any dict
-    """The empty property list that every packet without properties shares; hashable, and deaf to writes."""
+class SharedProperties(dict):  # type: ignore[type-arg]  # of any dict
+    """A property list that many messages share: hashable, and deaf to writes."""
 
     __slots__ = ()
     __hash__ = object.__hash__  # type: ignore[assignment]  # dict has none
@@ -65,11 +65,21 @@ class _Nothing(dict):  # type: ignore[type-arg]  # of any dict
     def _refuse(self, *args: object, **more: object) -> Any:
         raise TypeError("this property list is shared; make one of your own")
 
-    __setitem__ = setdefault = update = __ior__ = _refuse
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    setdefault = update = pop = popitem = clear = _refuse
 
 
-NO_PROPERTIES: Properties = cast(Properties, _Nothing())
-"""Shared by every packet without properties; never written to."""
+NO_PROPERTIES: Properties = cast(Properties, SharedProperties())
+"""Those of every packet without properties."""
+
+
+def copy_properties(properties: Properties) -> Properties:
+    """A property list of its own, down to its user properties."""
+    copy = Properties(**properties)
+    if "user_properties" in copy:
+        copy["user_properties"] = list(copy["user_properties"])
+    return copy
+
 
 WILL = 0
 """Stands for the will properties of CONNECT where a packet type is asked for."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from twisted.internet.defer import Deferred
 
 from twisted_p2pmqtt.codec.properties import (
     NO_PROPERTIES,
     Properties,
+    SharedProperties,
     encode_properties,
     encode_property_body,
 )
@@ -57,7 +58,7 @@ class Stamp:
 def stamp_of(publisher: Publisher) -> Stamp:
     """The publisher's stamp, made now if need be."""
     if publisher.stamp is None:
-        properties: Properties = {"user_properties": [(SENDER, publisher.client_id)]}
+        properties = cast(Properties, SharedProperties(user_properties=[(SENDER, publisher.client_id)]))
         publisher.stamp = Stamp(properties, encode_property_body(properties), encode_properties(properties))
     return publisher.stamp
 
