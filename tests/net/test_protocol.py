@@ -282,6 +282,22 @@ def test_dropped_messages_are_counted() -> None:
     assert peer.protocol.factory.broker.stats.dropped_slow_reader == 2
 
 
+def test_a_peer_that_is_blocked_before_connack_is_bounded_too() -> None:
+    """Its transport may be full of what others write to it, a WebSocket's pongs."""
+    peer = accepted(factory(Limits(max_qos0_pending_bytes=10_000)))
+    peer.protocol.outbox.pauseProducing()
+    peer.send(CONNECT)
+    broker = peer.protocol.factory.broker
+    for _ in range(100):
+        broker.send_to("c", "t", bytes(1000), qos=0)
+    assert peer.protocol.outbox.waiting <= 11_000
+    assert broker.stats.dropped_slow_reader > 80
+    peer.protocol.outbox.resumeProducing()
+    broker.send_to("c", "t", b"again", qos=0)
+    peer.clock.advance(0)
+    assert peer.received.endswith(b"again")
+
+
 # The rest
 
 

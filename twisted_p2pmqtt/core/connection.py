@@ -98,6 +98,7 @@ class Connection:
         "logout",
         "max_packet_size",
         "publishing",
+        "qos0_sink",
         "reader",
         "session",
         "sink",
@@ -110,6 +111,7 @@ class Connection:
         self.broker = broker
         self.wire = wire
         self.sink: Any = wire.sink
+        self.qos0_sink: Any = wire.sink  # where a QoS 0 message goes, which may be dropped
         self.flush: Callable[[], None] = wire.flush
         self.reader = PacketReader(
             min(PACKET_LIMIT_BEFORE_CONNECT, broker.limits.max_packet_size), known_topics=broker.routes
@@ -440,7 +442,7 @@ class Connection:
         """
         self.is_blocked = True
         if not self.is_closed:
-            self.sink = sink
+            self.sink, self.qos0_sink = sink, qos0_sink
             if self.session is not None and self.session.connection is self:
                 self.session.block(qos0_sink)
 
@@ -448,7 +450,7 @@ class Connection:
         """The socket takes again."""
         self.is_blocked = False
         if not self.is_closed:
-            self.sink = sink
+            self.sink = self.qos0_sink = sink
             if self.session is not None and self.session.connection is self:
                 self.session.unblock(sink)
                 self.broker.schedule_flush()

@@ -401,7 +401,7 @@ class Session(Subscriber):
         """Behind CONNACK: resend what was inflight, in order, then what is pending [MQTT-4.4.0-1] [MQTT3-4.4.0-1]."""
         connection = self.connection
         assert connection is not None
-        self.sink = connection.sink
+        self.sink = connection.qos0_sink
         self.encoding = connection.encoding
         if self.inflight:
             unsent: OrderedDict[int, None] = OrderedDict()
