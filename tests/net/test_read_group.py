@@ -1,15 +1,23 @@
-"""ReadGroup, on socket pairs and without a reactor that runs."""
+"""ReadGroup, on socket pairs and without a reactor that runs; and the transports that it makes a real port make."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import pytest_twisted
+from twisted.internet import reactor, tcp
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.protocol import Factory, Protocol
 
+from tests.net.sockets import connected
+from twisted_p2pmqtt import Broker, MemoryStore, MQTTFactory, MQTTProtocol
 from twisted_p2pmqtt.net import read_group
-from twisted_p2pmqtt.net.read_group import LARGE_READ_SIZE, READ_SIZE, ReadGroup
+from twisted_p2pmqtt.net.read_group import LARGE_READ_SIZE, READ_SIZE, GroupedServer, ReadGroup
 
 pytestmark = pytest.mark.skipif(not hasattr(__import__("select"), "epoll"), reason="Linux only")
 
@@ -181,3 +189,74 @@ def test_whoever_was_left_out_comes_first_in_the_next_turn(world: World, monkeyp
     assert quiet.received == [3]
     counts = [len(member.received) for member in busy]
     assert max(counts) <= 2 * min(counts)
+
+
+class Mixed(MQTTFactory):
+    """Serves something else where it is told to."""
+
+    other: type[Protocol] | None = None
+
+    def buildProtocol(self, addr: Any) -> Any:
+        if self.other is None:
+            return super().buildProtocol(addr)
+        return Factory.forProtocol(self.other).buildProtocol(addr)
+
+
+class Watching(MQTTProtocol):
+    """Sees the bytes, and so reads through the reactor."""
+
+    seen = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        Watching.seen += data
+        super().dataReceived(data)
+
+
+class Greeting(Protocol):
+    """No MQTT at all."""
+
+    heard: Deferred[bytes]
+
+    def dataReceived(self, data: bytes) -> None:
+        Greeting.heard.callback(data)
+
+
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # it has no types
+async def test_the_reactor_is_asked_once_a_port_to_read_and_not_to_read() -> None:
+    clock: Any = reactor
+    factory = Mixed(Broker(clock, MemoryStore()), reactor=clock)
+    port = clock.listenTCP(0, factory, interface="127.0.0.1")
+    endpoint = TCP4ClientEndpoint(clock, "127.0.0.1", port.getHost().port)
+    clients = [await connected(clock, endpoint, "tcp", None, name) for name in ("first", "second")]
+    sessions: Any = factory.broker.sessions
+    transports = [sessions[name].connection.wire.transport for name in ("first", "second")]
+    assert [type(transport) for transport in transports] == [tcp.Server, GroupedServer]
+    assert not set(transports) & set(clock.getReaders())
+
+    factory.protocol = Watching
+    clients.append(await connected(clock, endpoint, "tcp", None, "watched"))
+    assert sessions["watched"].connection.wire.transport in clock.getReaders()
+    assert b"watched" in Watching.seen
+
+    factory.other, Greeting.heard = Greeting, Deferred()
+    greeter = await connectProtocol(endpoint, Protocol())
+    greeter.transport.write(b"hello")
+    assert await Greeting.heard == b"hello"
+
+    greeter.transport.loseConnection()
+    for client in clients:
+        await client.close()
+    assert await client_count(factory, 0) == 0
+    await port.stopListening()
+
+
+async def client_count(factory: MQTTFactory, wanted: int) -> int:
+    """How many connections there are once there are so many, or after two seconds."""
+    clock: Any = reactor
+    for _ in range(200):
+        if len(factory.connections) == wanted:
+            break
+        pause: Deferred[None] = Deferred()
+        clock.callLater(0.01, pause.callback, None)
+        await pause
+    return len(factory.connections)

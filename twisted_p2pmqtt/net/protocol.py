@@ -51,13 +51,11 @@ class MQTTProtocol(Protocol):
         self.stall_timeout = limits.write_stall_timeout
         self.max_qos0_bytes = limits.max_qos0_pending_bytes
         self.wheel = broker.wheel
-        is_plain = plain_socket(transport) is not None
         self.outbox = Outbox(transport, self)
         self.sink = self.outbox.frames
         self.flush = self.outbox.flush
         self.connection = Connection(broker, self, self.factory.login)
-        # Whoever overrides dataReceived wants to see the bytes, and so reads through the reactor.
-        if is_plain and type(self).dataReceived is MQTTProtocol.dataReceived:
+        if self.is_grouped and plain_socket(transport) is not None:
             self._group = self.factory.read_group
         if self._group is not None:
             self._key = self._group.add(transport, self.connection.receive)
@@ -86,6 +84,12 @@ class MQTTProtocol(Protocol):
         self.outbox.lost()
         self.connection.lost()
         self.factory.released(self)
+
+    @property
+    def is_grouped(self) -> bool:
+        """May a ``ReadGroup`` read a plain socket of this protocol's?"""
+        # Whoever overrides dataReceived wants to see the bytes, and so reads through the reactor.
+        return self.factory.read_group is not None and type(self).dataReceived is MQTTProtocol.dataReceived
 
     # --- what the connection asks of its wire --------------------------------------------------------------------
 

@@ -51,6 +51,17 @@ def plain_socket(transport: Any) -> Any:
     return None
 
 
+class GroupedServer(tcp.Server):
+    """Twisted's transport, but one that has a ``ReadGroup`` read its socket from the beginning where its protocol, by
+    ``is_grouped``, says so: else the reactor would be told to read it, and then not to, for each connection.
+    """
+
+    def startReading(self) -> None:
+        """The constructor asks for it too, before anybody could say who reads."""
+        if self.connected or not getattr(self.protocol, "is_grouped", False):
+            super().startReading()  # type: ignore[no-untyped-call]  # Twisted's
+
+
 class _Member(NamedTuple):
     recv: Callable[[int], bytes]
     receive: Callable[[bytes], object]
@@ -77,7 +88,11 @@ class ReadGroup:
     def add(self, transport: Any, receive: Callable[[bytes], object]) -> int:
         """Read this plain socket from now on; gives the key for the other calls."""
         key: int = transport.fileno()
-        transport.stopReading()
+        if not isinstance(transport, GroupedServer):
+            transport.stopReading()
+            port = getattr(transport, "server", None)
+            if isinstance(port, tcp.Port) and port.transport is tcp.Server:
+                port.transport = GroupedServer  # for the connections to come
         if not self._members:
             self._reactor.addReader(self)
         self._members[key] = _Member(transport.getHandle().recv, receive, transport, READ_SIZE)
