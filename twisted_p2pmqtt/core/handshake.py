@@ -147,7 +147,8 @@ class Handshake:
         if "authentication_method" in properties:
             return self._begin_exchange(connect, properties.get("authentication_data"))
         if self._login.authenticate is None:
-            return self._logged_in(None)
+            self._open(None)
+            return None
         username = None if connect.username is None else connect.username.encode()
         credentials = MQTTCredentials(
             connect.client_id, username, connect.password, connection.peer, connection.wire.certificate
