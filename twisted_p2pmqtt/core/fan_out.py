@@ -19,6 +19,7 @@ from twisted_p2pmqtt.core.delivery import (
     Outcome,
 )
 from twisted_p2pmqtt.core.routes import Match, Plan, encode_identifiers
+from twisted_p2pmqtt.core.subscriptions import QOS, RETAIN_AS_PUBLISHED
 
 if TYPE_CHECKING:
     from twisted_p2pmqtt.core.broker import Broker
@@ -103,9 +104,9 @@ class FanOut:
         if chosen is None:
             return NO_SUBSCRIBERS
         subscriber, subscription = chosen
-        retain = message.retain if subscription.retain_as_published else 0
+        retain = message.retain if subscription & RETAIN_AS_PUBLISHED else 0
         # [MQTT-4.8.2-3]
-        delivery = Delivery(message, min(subscription.qos, message.qos), retain, encode_identifiers([subscription]))
+        delivery = Delivery(message, min(subscription & QOS, message.qos), retain, encode_identifiers([subscription]))
         delivery.group = group
         return subscriber.deliver(delivery)
 

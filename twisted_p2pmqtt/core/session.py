@@ -14,11 +14,12 @@ Transitions of one outgoing packet identifier (section 4.3; ``Delivery`` and ``R
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
-from twisted_p2pmqtt.codec.constants import ReasonCode
+from twisted_p2pmqtt.codec.constants import NEVER_EXPIRES, ReasonCode
 from twisted_p2pmqtt.codec.errors import ProtocolViolation
 from twisted_p2pmqtt.codec.message import DUP
 from twisted_p2pmqtt.codec.writer import PACKET_ID, PUBREL_HEAD
@@ -39,7 +40,7 @@ from twisted_p2pmqtt.core.delivery import (
 from twisted_p2pmqtt.core.pending import Pending
 from twisted_p2pmqtt.core.publisher import NO_RIGHTS, Stamp, ask_right
 from twisted_p2pmqtt.core.subscriber import ASK, Subscriber
-from twisted_p2pmqtt.core.subscriptions import Subscription
+from twisted_p2pmqtt.core.subscriptions import Subscription, matched_filter
 
 if TYPE_CHECKING:
     from twisted_p2pmqtt.core.broker import Broker
@@ -67,7 +68,6 @@ class Session(Subscriber):
         "avatar",
         "broker",
         "expiry_interval",
-        "expiry_timer",
         "inflight",
         "is_durable",
         "left_at",
@@ -112,11 +112,17 @@ class Session(Subscriber):
         self.avatar: Any = None
         self.will: PendingWill | None = None
         self.will_timer: Timer | None = None
-        self.expiry_timer: Timer | None = None
 
     @property
     def is_connected(self) -> bool:  # type: ignore[override]  # a constant in the base
         return self.connection is not None
+
+    @property
+    def ends_at(self) -> float:
+        """When the session ends, on the broker's clock, if its client stays away; infinite where it is there."""
+        if self.left_at is None or self.expiry_interval == NEVER_EXPIRES:  # [MQTT-4.1.0-2]
+            return inf
+        return self.left_at + self.expiry_interval
 
     @property
     def is_ready(self) -> bool:  # type: ignore[override]  # the same
@@ -474,8 +480,8 @@ class Session(Subscriber):
     def authorize(self, avatar: Any) -> None:
         """Other rights hold from now on: what was answered before, plans of delivery included, is asked again."""
         if avatar is not None or self.avatar is not None:
-            for subscription in self.subscriptions.values():
-                self.broker.routes.invalidate(subscription.matched_filter)
+            for topic_filter in self.subscriptions:
+                self.broker.routes.invalidate(matched_filter(topic_filter))
         self.avatar = avatar
         self.rights = NO_RIGHTS
 

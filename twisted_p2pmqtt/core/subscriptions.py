@@ -1,14 +1,18 @@
 """Subscriptions and the tree that finds those a topic matches: sections 3.8.3.1, 4.7 and 4.8.
 
 Filters without a wildcard live in one dict, so that a topic finds them in one look; the others in a trie of nested
-dicts in which ``+`` is a key like any level (no topic level can be spelled so); the entry of a filter stands in the
-dict of its last level under None, that of ``.../#`` in the dict above under ``#``.  All walks are loops.
+dicts in which ``+`` is a key like any level (no topic level can be spelled so).  What ends in a dict of the trie stands
+in it beside what goes on: under ``b`` the dict of all below, under ``b/`` the entry of ``a/b``, and under ``b/#`` that
+of ``a/b/#``, which matches ``a/b`` too.  No level holds a slash, so these never mix.  All walks are loops.
+
+A hundred thousand sessions that wait for their clients are a hundred thousand subscriptions.  Each time Python collects
+garbage it looks at every object that can refer to others, and the process stands still meanwhile; so a subscription is
+a number, and its filter costs one such object, its entry.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NewType
 
 from twisted_p2pmqtt.codec.topics import split_shared
 
@@ -16,26 +20,32 @@ if TYPE_CHECKING:
     from twisted_p2pmqtt.core.subscriber import Subscriber
 
 
-@dataclass(slots=True)
-class Subscription:
-    """One subscriber's hold on one filter.  ``topic_filter`` is as subscribed, ``$share/...`` included;
-    ``identifier`` is 0 for none."""
+Subscription = NewType("Subscription", int)
+"""What one subscriber asked of one filter, which is the key that it is held under: the maximum QoS and the options with
+the bits that they have in SUBSCRIBE (3.8.3.1), and above them the Subscription Identifier, 0 for none.
+"""
 
-    topic_filter: str
-    qos: int = 0
-    no_local: bool = False
-    retain_as_published: bool = False
-    identifier: int = 0
+QOS, NO_LOCAL, RETAIN_AS_PUBLISHED = 0b0011, 0b0100, 0b1000
+OPTION_BITS = 4
 
-    @property
-    def matched_filter(self) -> str:
-        """The filter that topics are matched with: the share name taken off."""
-        return split_shared(self.topic_filter)[1]
 
-    @property
-    def is_plain(self) -> bool:
-        """No option that makes this subscriber's copy differ from its neighbour's?"""
-        return not (self.no_local or self.retain_as_published or self.identifier)
+def make_subscription(
+    qos: int = 0, no_local: bool = False, retain_as_published: bool = False, identifier: int = 0
+) -> Subscription:
+    """All of it as one number."""
+    return Subscription(
+        identifier << OPTION_BITS | retain_as_published * RETAIN_AS_PUBLISHED | no_local * NO_LOCAL | qos
+    )
+
+
+def identifier_of(subscription: Subscription) -> int:
+    """The Subscription Identifier, 0 for none."""
+    return subscription >> OPTION_BITS
+
+
+def is_plain(subscription: Subscription) -> bool:
+    """Nothing but a QoS, so that this subscriber's copy is like its neighbour's?"""
+    return subscription <= QOS
 
 
 class SharedGroup:
@@ -67,18 +77,14 @@ class SharedGroup:
         self.members[subscriber] = subscription
 
 
-class FilterEntry:
-    """All who hold one filter: ordinary subscribers, and shared groups by name."""
+class FilterEntry(dict["Subscriber", Subscription]):
+    """All who hold one filter: ordinary subscribers, and in ``groups`` shared groups by name."""
 
-    __slots__ = ("groups", "subscribers")
+    __slots__ = ("groups",)
 
     def __init__(self) -> None:
-        self.subscribers: dict[Subscriber, Subscription] = {}
+        super().__init__()
         self.groups: dict[str, SharedGroup] | None = None
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.subscribers and not self.groups
 
 
 class SubscriptionTree:
@@ -91,13 +97,12 @@ class SubscriptionTree:
         self._wild: dict[Any, Any] = {}
         self.count = 0
 
-    def add(self, subscriber: Subscriber, subscription: Subscription) -> bool:
-        """Put it in, in place of one with the same filter; True if it is new."""
-        share_name, topic_filter = split_shared(subscription.topic_filter)
+    def add(self, subscriber: Subscriber, topic_filter: str, subscription: Subscription) -> bool:
+        """Put it in under this filter, ``$share/...`` or not, in place of what is there; True if nothing was."""
+        share_name, topic_filter = split_shared(topic_filter)
         entry = self._entry(topic_filter)
-        if share_name is None:
-            holders = entry.subscribers
-        else:
+        holders: dict[Subscriber, Subscription] = entry
+        if share_name is not None:
             if entry.groups is None:
                 entry.groups = {}
             holders = entry.groups.setdefault(share_name, SharedGroup(share_name)).members
@@ -113,7 +118,7 @@ class SubscriptionTree:
         if entry is None:
             return False
         if share_name is None:
-            found = entry.subscribers.pop(subscriber, None)
+            found = entry.pop(subscriber, None)
         else:
             group = entry.groups.get(share_name) if entry.groups else None
             found = group.members.pop(subscriber, None) if group else None
@@ -122,7 +127,7 @@ class SubscriptionTree:
         if found is None:
             return False
         self.count -= 1
-        if entry.is_empty:
+        if not entry and not entry.groups:
             self._forget(topic_filter)
         return True
 
@@ -132,27 +137,26 @@ class SubscriptionTree:
         found = [literal] if literal is not None else []
         if not self._wild:
             return found
-        levels = topic.split("/")
+        hidden = topic.startswith("$")  # [MQTT-4.7.2-1] [MQTT3-4.7.2-1]: no leading wildcard matches it
+        if not hidden and "#" in self._wild:
+            found.append(self._wild["#"])
+        *above, last = topic.split("/")
         nodes = [self._wild]
-        hidden = levels[0].startswith("$")  # [MQTT-4.7.2-1] [MQTT3-4.7.2-1]: no leading wildcard matches it
-        for level in levels:
+        for level in above:
             below = []
-            for node in nodes:
-                if not hidden:
-                    if "#" in node:
-                        found.append(node["#"])
-                    if "+" in node:
-                        below.append(node["+"])
-                if level in node:
-                    below.append(node[level])
+            for name in (level,) if hidden else (level, "+"):
+                rest = name + "/#"
+                for node in nodes:
+                    if rest in node:
+                        found.append(node[rest])
+                    if name in node:
+                        below.append(node[name])
             if not below:
                 return found
             nodes, hidden = below, False
-        for node in nodes:
-            if None in node:
-                found.append(node[None])
-            if "#" in node:  # `sport/#` matches `sport`
-                found.append(node["#"])
+        for name in (last,) if hidden else (last, "+"):
+            for node in nodes:
+                found += [node[key] for key in (name + "/", name + "/#") if key in node]
         return found
 
     def _entry(self, topic_filter: str) -> FilterEntry:
@@ -164,7 +168,9 @@ class SubscriptionTree:
         levels, key = _levels_and_key(topic_filter)
         node = self._wild
         for level in levels:
-            node = node.setdefault(level, {})
+            if level not in node:
+                node[level] = {}
+            node = node[level]
         if key not in node:
             node[key] = FilterEntry()
         wild: FilterEntry = node[key]
@@ -197,12 +203,17 @@ class SubscriptionTree:
             del parent[level]
 
 
-def _levels_and_key(topic_filter: str) -> tuple[list[str], str | None]:
-    """The levels that lead to the dict of a filter's entry, and the entry's key there."""
-    levels = topic_filter.split("/")
-    if levels[-1] == "#":
-        return levels[:-1], "#"
-    return levels, None
+def _levels_and_key(topic_filter: str) -> tuple[list[str], str]:
+    """The levels that lead to the dict of a filter's entry, and the entry's key there; ``#`` alone is its own."""
+    *levels, last = topic_filter.split("/")
+    if last != "#":
+        return levels, last + "/"
+    return levels[:-1], "/".join((*levels[-1:], "#"))
+
+
+def matched_filter(topic_filter: str) -> str:
+    """The filter that topics are matched with: the share name taken off."""
+    return split_shared(topic_filter)[1]
 
 
 def is_wild(topic_filter: str) -> bool:
