@@ -251,14 +251,18 @@ class Broker:
 
     def subscribe_filter(self, subscriber: Subscriber, topic_filter: str, subscription: Subscription) -> bool:
         """Add or replace the subscription to a filter that was checked; True if it is new."""
-        is_new = self.tree.add(subscriber, topic_filter, subscription)
+        is_new = self.tree.add(subscriber, topic_filter)
+        subscriber.subscriptions[topic_filter] = subscription  # [MQTT-3.8.4-3] [MQTT3-3.8.4-3] [MQTT-3.8.4-4]
         self.routes.invalidate(matched_filter(topic_filter))
         return is_new
 
-    def unsubscribe_filter(self, subscriber: Subscriber, topic_filter: str) -> None:
-        """Take a subscription out."""
+    def unsubscribe_filter(self, subscriber: Subscriber, topic_filter: str) -> bool:
+        """Take a subscription out; False if there was none."""
+        if subscriber.subscriptions.pop(topic_filter, None) is None:
+            return False
         self.tree.remove(subscriber, topic_filter)
         self.routes.invalidate(matched_filter(topic_filter))
+        return True
 
     def forget_routes(self) -> None:
         """Ask router and rights again for every topic: their rules have changed."""
@@ -386,7 +390,7 @@ class Broker:
             flush()
 
     def advance(self) -> None:
-        """Move time on: fire due timers, end sessions, and flush even if the wall clock was set back behind a pending call."""
+        """Move time on: what is due happens.  Flush even if the wall clock was set back behind a pending call."""
         if self._restorer is None:
             self.wheel.advance()
             self.registry.end_expired()

@@ -100,10 +100,10 @@ class FanOut:
     def send_shared(self, group: SharedGroup, message: Message) -> Outcome:
         """To one member of the group."""
         topic = message.topic.decode()
-        chosen = group.choose(lambda subscriber: subscriber.may_receive(topic))
-        if chosen is None:
+        subscriber = group.choose(lambda subscriber: subscriber.may_receive(topic))
+        if subscriber is None:
             return NO_SUBSCRIBERS
-        subscriber, subscription = chosen
+        subscription = subscriber.subscriptions[group.topic_filter]
         retain = message.retain if subscription & RETAIN_AS_PUBLISHED else 0
         # [MQTT-4.8.2-3]
         delivery = Delivery(message, min(subscription & QOS, message.qos), retain, encode_identifiers([subscription]))

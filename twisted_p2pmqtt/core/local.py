@@ -169,7 +169,7 @@ def _result(outcome: Outcome) -> SendResult:
 class LocalSubscription(Subscriber):
     """A callback of the embedding process as a subscriber; ``unsubscribe`` ends it."""
 
-    __slots__ = ("_broker", "_callback", "topic_filter")
+    __slots__ = ("_broker", "_callback", "_topic_filter")
 
     def __init__(self, broker: Broker, topic_filter: str, callback: Callable[[Message], object]) -> None:
         self.client_id = CLIENT_ID
@@ -177,7 +177,8 @@ class LocalSubscription(Subscriber):
         self.encoding = ASK
         self.sink = None
         self.replay = None
-        self.topic_filter = topic_filter
+        self.subscriptions = {}
+        self._topic_filter = topic_filter
         self._broker = broker
         self._callback = callback
 
@@ -188,5 +189,5 @@ class LocalSubscription(Subscriber):
 
     def unsubscribe(self) -> None:
         """Hear no more; again does nothing."""
-        self._broker.unsubscribe_filter(self, self.topic_filter)
+        self._broker.unsubscribe_filter(self, self._topic_filter)
         self.replay = None

@@ -115,7 +115,7 @@ class SessionRegistry:
         self._cancel_will(session)
         if self.sessions.get(session.client_id) is session:
             del self.sessions[session.client_id]
-        for topic_filter in session.subscriptions:
+        for topic_filter in list(session.subscriptions):
             broker.unsubscribe_filter(session, topic_filter)
         if session.is_durable:
             self._unstore(session)

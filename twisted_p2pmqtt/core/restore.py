@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from twisted_p2pmqtt.codec.message import RETAIN, Message
 from twisted_p2pmqtt.core.delivery import Delivery, Released
 from twisted_p2pmqtt.core.records import DeliveryRecord, MessageRecord, RetainedRecord, SessionRecord
-from twisted_p2pmqtt.core.session import Session
+from twisted_p2pmqtt.core.session import NO_INFLIGHT, Session
 from twisted_p2pmqtt.core.subscriptions import make_subscription
 from twisted_p2pmqtt.core.wills import PendingWill
 
@@ -66,8 +66,7 @@ class Restorer:
         session.expiry_interval = record.expiry_interval
         for one in record.subscriptions:
             subscription = make_subscription(one.qos, one.no_local, one.retain_as_published, one.identifier)
-            session.subscriptions[one.topic_filter] = subscription
-            broker.tree.add(session, one.topic_filter, subscription)
+            broker.subscribe_filter(session, one.topic_filter, subscription)
         if record.received:
             session.received = set(record.received)
         if record.will is not None:
@@ -81,6 +80,8 @@ class Restorer:
     def _delivery(self, record: DeliveryRecord) -> None:
         session = self._broker.sessions[record.client_id]
         message = self._message(record.message)
+        if record.packet_id and session.inflight is NO_INFLIGHT:
+            session.inflight = {}
         if record.is_released:
             session.inflight[record.packet_id] = Released(record.sequence)
             return

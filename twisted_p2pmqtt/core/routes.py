@@ -85,11 +85,11 @@ def make_plan(tree: SubscriptionTree, topic: str) -> Plan:
     """One entry a subscriber, however many of its filters match."""
     plan = Plan()
     found: dict[Subscriber, list[Subscription]] = {}
-    for entry in tree.match(topic):  # [MQTT-3.3.2-3] [MQTT-4.5.0-1] [MQTT3-3.3.2-3] [MQTT3-4.5.0-1]
-        for subscriber, subscription in entry.items():
-            found.setdefault(subscriber, []).append(subscription)
-        if entry.groups:
-            plan.groups.extend(entry.groups.values())
+    for topic_filter, holder in tree.match(topic):  # [MQTT-3.3.2-3] [MQTT-4.5.0-1] [MQTT3-3.3.2-3] [MQTT3-4.5.0-1]
+        if isinstance(holder, SharedGroup):
+            plan.groups.append(holder)
+        else:
+            found.setdefault(holder, []).append(holder.subscriptions[topic_filter])
     for subscriber, subscriptions in found.items():
         if not subscriber.may_receive(topic):
             continue

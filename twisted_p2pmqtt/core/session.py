@@ -40,7 +40,7 @@ from twisted_p2pmqtt.core.delivery import (
 from twisted_p2pmqtt.core.pending import Pending
 from twisted_p2pmqtt.core.publisher import NO_RIGHTS, Stamp, ask_right
 from twisted_p2pmqtt.core.subscriber import ASK, Subscriber
-from twisted_p2pmqtt.core.subscriptions import Subscription, matched_filter
+from twisted_p2pmqtt.core.subscriptions import matched_filter
 
 if TYPE_CHECKING:
     from twisted_p2pmqtt.core.broker import Broker
@@ -51,6 +51,9 @@ if TYPE_CHECKING:
     from twisted_p2pmqtt.core.wills import PendingWill
 
 MAX_PACKET_ID = 65535
+
+NO_INFLIGHT: dict[int, Delivery | Released] = {}
+"""Of sessions that have nothing inflight and no connection; never changed."""
 
 MAX_RIGHTS = 4096
 """Topics for which one client's right is remembered."""
@@ -77,7 +80,6 @@ class Session(Subscriber):
         "received",
         "rights",
         "stamp",
-        "subscriptions",
         "version",
         "will",
         "will_timer",
@@ -97,8 +99,8 @@ class Session(Subscriber):
         self.expiry_interval = 0
         self.left_at: float | None = None  # when the last connection ended, on the broker's clock
         self.is_durable = False
-        self.subscriptions: dict[str, Subscription] = {}
-        self.inflight: dict[int, Delivery | Released] = {}
+        self.subscriptions = {}
+        self.inflight = NO_INFLIGHT
         # Made when first needed: most sessions of a large fleet never do.
         self.pending: Pending | None = None
         self.received: set[int] | None = None  # QoS 2 packet ids of the client that await PUBREL
@@ -398,6 +400,8 @@ class Session(Subscriber):
 
     def attach(self, connection: Connection, window: int) -> None:
         """A connection carries the session from now on; nothing is sent before ``resume``."""
+        if self.inflight is NO_INFLIGHT:
+            self.inflight = {}
         self.connection = connection
         self.version = connection.version
         self.window = window
@@ -460,6 +464,8 @@ class Session(Subscriber):
         self.encoding = ASK
         self.quota = 0
         self._unsent = None
+        if not self.inflight:
+            self.inflight = NO_INFLIGHT
         self.authorize(None)
 
     def block(self, sink: Any) -> None:

@@ -116,7 +116,6 @@ def _answer(
 
 def _hold(session: Session, topic_filter: str, subscription: Subscription) -> bool:
     broker = session.broker
-    session.subscriptions[topic_filter] = subscription
     is_new = broker.subscribe_filter(session, topic_filter, subscription)
     if session.is_durable:
         broker.store.save_subscription(
@@ -139,12 +138,10 @@ def unsubscribe(connection: Connection, session: Session, packet: Unsubscribe) -
     broker = connection.broker
     codes = []
     for topic_filter in packet.topic_filters:
-        subscription = session.subscriptions.pop(topic_filter, None)  # [MQTT-3.10.4-1] [MQTT3-3.10.4-1]
-        if subscription is None:
+        # [MQTT-3.10.4-1] [MQTT-3.10.4-2] [MQTT-3.10.4-3] [MQTT3-3.10.4-1] [MQTT3-3.10.4-2] [MQTT3-3.10.4-3]
+        if not broker.unsubscribe_filter(session, topic_filter):
             codes.append(ReasonCode.NO_SUBSCRIPTION_EXISTED)
             continue
-        # [MQTT-3.10.4-2] [MQTT-3.10.4-3] [MQTT3-3.10.4-2] [MQTT3-3.10.4-3]
-        broker.unsubscribe_filter(session, topic_filter)
         if session.replay is not None:
             session.replay.forget(topic_filter)
         if session.is_durable:

@@ -1,17 +1,19 @@
 """Subscriptions and the tree that finds those a topic matches: sections 3.8.3.1, 4.7 and 4.8.
 
-Filters without a wildcard live in one dict, so that a topic finds them in one look; the others in a trie of nested
-dicts in which ``+`` is a key like any level (no topic level can be spelled so).  What ends in a dict of the trie stands
-in it beside what goes on: under ``b`` the dict of all below, under ``b/`` the entry of ``a/b``, and under ``b/#`` that
-of ``a/b/#``, which matches ``a/b`` too.  No level holds a slash, so these never mix.  All walks are loops.
+The tree knows who holds which filter; what was asked of it is in the subscriber's own ``subscriptions``.  Filters
+without a wildcard live in one dict, so that a topic finds them in one look; the others in a trie of nested dicts in
+which ``+`` is a key like any level (no topic level can be spelled so).  What ends in a dict of the trie stands in it
+beside what goes on: under ``b`` is the dict of all below ``a/b``, under ``b/`` who holds ``a/b``, and under ``b/#`` who
+holds ``a/b/#``, which matches ``a/b`` too.  No level holds a slash, so these never mix.  All walks are loops.
 
-A hundred thousand sessions that wait for their clients are a hundred thousand subscriptions.  Each time Python collects
-garbage it looks at every object that can refer to others, and the process stands still meanwhile; so a subscription is
-a number, and its filter costs one such object, its entry.
+A hundred thousand sessions that wait for their clients hold as many filters.  Each time that Python collects garbage it
+looks at every object that can refer to others, and the process stands still meanwhile.  So a subscription is a number,
+and a filter that is held once costs no object: its holder stands where else a dict of them would.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NewType
 
 from twisted_p2pmqtt.codec.topics import split_shared
@@ -19,10 +21,9 @@ from twisted_p2pmqtt.codec.topics import split_shared
 if TYPE_CHECKING:
     from twisted_p2pmqtt.core.subscriber import Subscriber
 
-
 Subscription = NewType("Subscription", int)
-"""What one subscriber asked of one filter, which is the key that it is held under: the maximum QoS and the options with
-the bits that they have in SUBSCRIBE (3.8.3.1), and above them the Subscription Identifier, 0 for none.
+"""What a subscriber asked of one filter: the maximum QoS and the options, with the bits that they have in SUBSCRIBE
+(3.8.3.1), and above them the Subscription Identifier, 0 for none.
 """
 
 QOS, NO_LOCAL, RETAIN_AS_PUBLISHED = 0b0011, 0b0100, 0b1000
@@ -51,164 +52,177 @@ def is_plain(subscription: Subscription) -> bool:
 class SharedGroup:
     """The members of one ``$share/{name}/{filter}``, taken in turn, connected ones first (4.8.2)."""
 
-    __slots__ = ("members", "name")
+    __slots__ = ("members", "topic_filter")
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.members: dict[Subscriber, Subscription] = {}
+    def __init__(self, topic_filter: str) -> None:
+        self.topic_filter = topic_filter  # with its share name
+        self.members: dict[Subscriber, None] = {}
 
-    def choose(self, usable: Any) -> tuple[Subscriber, Subscription] | None:
+    def choose(self, usable: Callable[[Subscriber], bool]) -> Subscriber | None:
         """The next member for which ``usable(subscriber)``; among them connected ones first.  None if there is none."""
         fallback = None
-        for subscriber, subscription in self.members.items():
+        for subscriber in self.members:
             if not usable(subscriber):
                 continue
             if subscriber.is_ready:
-                self._to_the_end(subscriber, subscription)
-                return subscriber, subscription
-            if fallback is None or (subscriber.is_connected and not fallback[0].is_connected):
-                fallback = subscriber, subscription
+                self._to_the_end(subscriber)
+                return subscriber
+            if fallback is None or (subscriber.is_connected and not fallback.is_connected):
+                fallback = subscriber
         if fallback is not None:
-            self._to_the_end(*fallback)
+            self._to_the_end(fallback)
         return fallback
 
-    def _to_the_end(self, subscriber: Subscriber, subscription: Subscription) -> None:
+    def _to_the_end(self, subscriber: Subscriber) -> None:
         del self.members[subscriber]
-        self.members[subscriber] = subscription
-
-
-class FilterEntry(dict["Subscriber", Subscription]):
-    """All who hold one filter: ordinary subscribers, and in ``groups`` shared groups by name."""
-
-    __slots__ = ("groups",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.groups: dict[str, SharedGroup] | None = None
+        self.members[subscriber] = None
 
 
 class SubscriptionTree:
-    """Who subscribed to what."""
+    """Who holds which filter; ``count`` subscriptions in all.
 
-    __slots__ = ("_literal", "_wild", "count")
+    A filter's place holds its only holder, or a dict of several; a shared group is one holder, whoever is in it.
+    """
+
+    __slots__ = ("_groups", "_literal", "_wild", "count")
 
     def __init__(self) -> None:
-        self._literal: dict[str, FilterEntry] = {}
-        self._wild: dict[Any, Any] = {}
+        self._groups: dict[str, SharedGroup] = {}
+        self._literal: dict[str, Any] = {}
+        self._wild: dict[str, Any] = {}
         self.count = 0
 
-    def add(self, subscriber: Subscriber, topic_filter: str, subscription: Subscription) -> bool:
-        """Put it in under this filter, ``$share/...`` or not, in place of what is there; True if nothing was."""
-        share_name, topic_filter = split_shared(topic_filter)
-        entry = self._entry(topic_filter)
-        holders: dict[Subscriber, Subscription] = entry
-        if share_name is not None:
-            if entry.groups is None:
-                entry.groups = {}
-            holders = entry.groups.setdefault(share_name, SharedGroup(share_name)).members
-        is_new = subscriber not in holders
-        holders[subscriber] = subscription  # [MQTT-3.8.4-3] [MQTT3-3.8.4-3] [MQTT-3.8.4-4]
+    def add(self, subscriber: Subscriber, topic_filter: str) -> bool:
+        """The subscriber holds this filter, ``$share/...`` or not, from now on; True if it did not before."""
+        share_name, matched = split_shared(topic_filter)
+        if share_name is None:
+            is_new = self._hold(matched, subscriber)
+        else:
+            group = self._groups.get(topic_filter)
+            if group is None:
+                group = self._groups[topic_filter] = SharedGroup(topic_filter)
+                self._hold(matched, group)
+            is_new = subscriber not in group.members
+            group.members.setdefault(subscriber)
         self.count += is_new
         return is_new
 
     def remove(self, subscriber: Subscriber, topic_filter: str) -> bool:
-        """Take it out; False if there was none."""
-        share_name, topic_filter = split_shared(topic_filter)
-        entry = self._find(topic_filter)
-        if entry is None:
-            return False
+        """The subscriber holds the filter no more; False if it did not."""
+        share_name, matched = split_shared(topic_filter)
         if share_name is None:
-            found = entry.pop(subscriber, None)
+            is_gone = self._let_go(matched, subscriber)
         else:
-            group = entry.groups.get(share_name) if entry.groups else None
-            found = group.members.pop(subscriber, None) if group else None
-            if group and entry.groups and not group.members:
-                del entry.groups[share_name]
-        if found is None:
-            return False
-        self.count -= 1
-        if not entry and not entry.groups:
-            self._forget(topic_filter)
-        return True
+            group = self._groups.get(topic_filter)
+            is_gone = group is not None and subscriber in group.members
+            if group is not None and is_gone:
+                del group.members[subscriber]
+                if not group.members:
+                    del self._groups[topic_filter]
+                    self._let_go(matched, group)
+        self.count -= is_gone
+        return is_gone
 
-    def match(self, topic: str) -> list[FilterEntry]:
-        """The entries of every filter that matches the topic name, in no particular order."""
-        literal = self._literal.get(topic)
-        found = [literal] if literal is not None else []
-        if not self._wild:
-            return found
+    def match(self, topic: str) -> list[tuple[str, Subscriber | SharedGroup]]:
+        """Every filter (share name taken off) that matches the topic name, with each of its holders."""
+        found: list[tuple[str, Any]] = []
+        if topic in self._literal:
+            found.append((topic, self._literal[topic]))
+        if self._wild:
+            self._match_wild(topic, found)
+        held: list[tuple[str, Subscriber | SharedGroup]] = []
+        for topic_filter, holders in found:
+            if isinstance(holders, dict):
+                held += [(topic_filter, holder) for holder in holders]
+            else:
+                held.append((topic_filter, holders))
+        return held
+
+    def _match_wild(self, topic: str, found: list[tuple[str, Any]]) -> None:
         hidden = topic.startswith("$")  # [MQTT-4.7.2-1] [MQTT3-4.7.2-1]: no leading wildcard matches it
-        if not hidden and "#" in self._wild:
-            found.append(self._wild["#"])
+        if "#" in self._wild and not hidden:
+            found.append(("#", self._wild["#"]))
+        nodes = [("", self._wild)]  # each with the part of the filter that leads to it
         *above, last = topic.split("/")
-        nodes = [self._wild]
         for level in above:
             below = []
             for name in (level,) if hidden else (level, "+"):
                 rest = name + "/#"
-                for node in nodes:
+                for prefix, node in nodes:
                     if rest in node:
-                        found.append(node[rest])
+                        found.append((prefix + rest, node[rest]))
                     if name in node:
-                        below.append(node[name])
+                        below.append((prefix + name + "/", node[name]))
             if not below:
-                return found
+                return
             nodes, hidden = below, False
         for name in (last,) if hidden else (last, "+"):
-            for node in nodes:
-                found += [node[key] for key in (name + "/", name + "/#") if key in node]
-        return found
+            end, rest = name + "/", name + "/#"
+            for prefix, node in nodes:
+                if end in node:
+                    found.append((prefix + name, node[end]))
+                if rest in node:  # `sport/#` matches `sport`
+                    found.append((prefix + rest, node[rest]))
 
-    def _entry(self, topic_filter: str) -> FilterEntry:
-        if not is_wild(topic_filter):
-            entry = self._literal.get(topic_filter)
-            if entry is None:
-                entry = self._literal[topic_filter] = FilterEntry()
-            return entry
-        levels, key = _levels_and_key(topic_filter)
-        node = self._wild
-        for level in levels:
-            if level not in node:
-                node[level] = {}
-            node = node[level]
-        if key not in node:
-            node[key] = FilterEntry()
-        wild: FilterEntry = node[key]
-        return wild
+    def _hold(self, topic_filter: str, holder: Subscriber | SharedGroup) -> bool:
+        """Put a holder in the filter's place; False if it is there."""
+        node, key = self._literal, topic_filter
+        if is_wild(topic_filter):
+            node, (*levels, key) = self._wild, _keys(topic_filter)
+            for level in levels:
+                if level not in node:
+                    node[level] = {}
+                node = node[level]
+        holders = node.get(key)
+        if holders is None:
+            node[key] = holder
+            return True
+        if not isinstance(holders, dict):
+            if holders is holder:
+                return False
+            holders = node[key] = {holders: None}
+        is_new = holder not in holders
+        holders.setdefault(holder)
+        return is_new
 
-    def _find(self, topic_filter: str) -> FilterEntry | None:
-        if not is_wild(topic_filter):
-            return self._literal.get(topic_filter)
-        levels, key = _levels_and_key(topic_filter)
-        node = self._wild
-        for level in levels:
-            if level not in node:
-                return None
-            node = node[level]
-        return node.get(key)
-
-    def _forget(self, topic_filter: str) -> None:
-        if not is_wild(topic_filter):
-            del self._literal[topic_filter]
-            return
-        levels, key = _levels_and_key(topic_filter)
-        path, node = [], self._wild
-        for level in levels:
-            path.append((node, level))
-            node = node[level]
+    def _let_go(self, topic_filter: str, holder: Subscriber | SharedGroup) -> bool:
+        """Take a holder out of the filter's place, and the dicts that lead nowhere without it; False if it was not
+        there.
+        """
+        path, node, key = [], self._literal, topic_filter
+        if is_wild(topic_filter):
+            node, (*levels, key) = self._wild, _keys(topic_filter)
+            for level in levels:
+                if level not in node:
+                    return False
+                path.append((node, level))
+                node = node[level]
+        holders = node.get(key)
+        if isinstance(holders, dict):
+            if holder not in holders:
+                return False
+            del holders[holder]
+            if len(holders) == 1:
+                node[key] = next(iter(holders))
+            return True
+        if holders is not holder:
+            return False
         del node[key]
         for parent, level in reversed(path):
             if parent[level]:
                 break
             del parent[level]
+        return True
 
 
-def _levels_and_key(topic_filter: str) -> tuple[list[str], str]:
-    """The levels that lead to the dict of a filter's entry, and the entry's key there; ``#`` alone is its own."""
+def _keys(topic_filter: str) -> list[str]:
+    """The keys that lead through the trie to the filter's place, that of the place itself last; `#` alone is its own
+    key.
+    """
     *levels, last = topic_filter.split("/")
     if last != "#":
-        return levels, last + "/"
-    return levels[:-1], "/".join((*levels[-1:], "#"))
+        return [*levels, last + "/"]
+    return [*levels[:-1], "/".join((*levels[-1:], "#"))]
 
 
 def matched_filter(topic_filter: str) -> str:
