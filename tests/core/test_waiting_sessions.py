@@ -21,7 +21,7 @@ from twisted_p2pmqtt.testing import MemoryClient, make_broker
 
 SESSIONS = 500
 MAX_TRACKED = 2
-"""Objects of one session that garbage collection looks at: the session, and from Python 3.14 on its ``subscriptions``."""
+"""Objects of a session that garbage collection looks at: itself, and from Python 3.14 on its ``subscriptions``."""
 
 
 class FullStore(MemoryStore):
