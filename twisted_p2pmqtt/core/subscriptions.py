@@ -168,18 +168,20 @@ class SubscriptionTree:
         """Put a holder in the filter's place; False if it is there."""
         node, key = self._literal, topic_filter
         if is_wild(topic_filter):
-            node, (*levels, key) = self._wild, _keys(topic_filter)
+            node, levels = self._wild, _keys(topic_filter)
+            key = levels.pop()
             for level in levels:
-                if level not in node:
-                    node[level] = {}
-                node = node[level]
+                below = node.get(level)
+                if below is None:
+                    below = node[level] = {}
+                node = below
         holders = node.get(key)
         if holders is None:
             node[key] = holder
             return True
+        if holders is holder:
+            return False
         if not isinstance(holders, dict):
-            if holders is holder:
-                return False
             holders = node[key] = {holders: None}
         is_new = holder not in holders
         holders.setdefault(holder)
@@ -191,7 +193,8 @@ class SubscriptionTree:
         """
         path, node, key = [], self._literal, topic_filter
         if is_wild(topic_filter):
-            node, (*levels, key) = self._wild, _keys(topic_filter)
+            node, levels = self._wild, _keys(topic_filter)
+            key = levels.pop()
             for level in levels:
                 if level not in node:
                     return False
@@ -216,13 +219,14 @@ class SubscriptionTree:
 
 
 def _keys(topic_filter: str) -> list[str]:
-    """The keys that lead through the trie to the filter's place, that of the place itself last; `#` alone is its own
-    key.
-    """
-    *levels, last = topic_filter.split("/")
-    if last != "#":
-        return [*levels, last + "/"]
-    return [*levels[:-1], "/".join((*levels[-1:], "#"))]
+    """The keys that lead through the trie to the filter's place, its own last; ``#`` alone is a key."""
+    keys = topic_filter.split("/")
+    if keys[-1] != "#":
+        keys[-1] += "/"
+    elif len(keys) > 1:
+        del keys[-1]
+        keys[-1] += "/#"
+    return keys
 
 
 def matched_filter(topic_filter: str) -> str:
