@@ -1,4 +1,4 @@
-"""TimerWheel: every deadline of the broker on one monotonic clock: keep-alives, expiries, will delays, stalls.
+"""TimerWheel: the deadlines of the broker on one monotonic clock: keep-alives, will delays, stalls.
 
 A ``callLater`` hangs on the wall clock (a step back freezes it) and costs an object in the reactor's heap for each of
 20,000 connections; here a deadline is an entry in the list of its tick.  Whoever owns the wheel calls ``advance``
