@@ -16,12 +16,17 @@ from twisted_p2pmqtt.codec.errors import MQTTError
 from twisted_p2pmqtt.core import routes
 from twisted_p2pmqtt.core.p2p import P2PAddress, PrefixP2PRouter
 from twisted_p2pmqtt.core.routes import Plan, Route, RouteTable, make_plan
-from twisted_p2pmqtt.core.subscriptions import Subscription, SubscriptionTree
+from twisted_p2pmqtt.core.subscriptions import SubscriptionTree, make_subscription, matched_filter
 from twisted_p2pmqtt.testing import make_broker
 
 
 def build(topic: bytes) -> Route:
     return Route(topic, topic.decode())
+
+
+def subscribe(tree: SubscriptionTree, reader: Reader, topic_filter: str, qos: int = 0, identifier: int = 0) -> None:
+    tree.add(reader, topic_filter)
+    reader.subscriptions[topic_filter] = make_subscription(qos, identifier=identifier)
 
 
 def content(plan: Plan) -> Any:
@@ -42,12 +47,11 @@ def test_cached_plans_are_those_that_would_be_made_anew(
     tree, readers = SubscriptionTree(), [Reader(str(number)) for number in range(4)]
     table = RouteTable(build, tree)
     for is_added, number, topic_filter, qos in steps:
-        subscription = Subscription(topic_filter, qos, identifier=qos // 2)
         if is_added:
-            tree.add(readers[number], subscription)
+            subscribe(tree, readers[number], topic_filter, qos, identifier=qos // 2)
         else:
             tree.remove(readers[number], topic_filter)
-        table.invalidate(subscription.matched_filter)
+        table.invalidate(matched_filter(topic_filter))
         for topic in data.draw(st.lists(st.sampled_from(topics), max_size=2)):
             table.plan(table[topic.encode()])
         for route in table.values():
@@ -71,7 +75,7 @@ def test_a_filter_touches_what_it_matches_and_no_more() -> None:
     table.invalidate("#")
     assert planned() == {b"$SYS/x"}
     table.invalidate("never/published/to")
-    tree.add(reader, Subscription("$SYS/#"))
+    subscribe(tree, reader, "$SYS/#")
     table.invalidate("$SYS/#")
     assert planned() == set()
     assert table.plan(table[b"$SYS/x"]).plain == [reader]
@@ -89,7 +93,7 @@ def test_the_oldest_routes_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(list(table._planned.matching("#"))) == len(table)
     old = build(b"t/0")  # still in somebody's hands
     table.plan(old)
-    tree.add(reader, Subscription("t/0"))
+    subscribe(tree, reader, "t/0")
     table.invalidate("t/+")
     assert all(route.plan is None for route in table.values())
 

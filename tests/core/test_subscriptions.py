@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
 
 import pytest
 from hypothesis import given, settings
@@ -12,13 +12,25 @@ from tests.core.test_topic_index import filters, names
 from twisted_p2pmqtt.codec.topics import matches
 from twisted_p2pmqtt.core.delivery import Delivery, Outcome
 from twisted_p2pmqtt.core.subscriber import Subscriber
-from twisted_p2pmqtt.core.subscriptions import SharedGroup, Subscription, SubscriptionTree, is_wild
+from twisted_p2pmqtt.core.subscriptions import (
+    NO_LOCAL,
+    QOS,
+    RETAIN_AS_PUBLISHED,
+    SharedGroup,
+    SubscriptionTree,
+    identifier_of,
+    is_plain,
+    is_wild,
+    make_subscription,
+    matched_filter,
+)
 
 
 class Reader(Subscriber):
     def __init__(self, client_id: str) -> None:
         self.client_id = client_id
         self.is_connected = self.is_ready = True
+        self.subscriptions = {}
 
     def deliver(self, delivery: Delivery) -> Outcome:
         raise NotImplementedError
@@ -43,32 +55,27 @@ def parts(topic_filter: str) -> tuple[str, str]:
 @pytest.mark.spec("MQTT-4.7.2-1", "MQTT-3.8.4-3", "MQTT3-4.7.2-1", "MQTT3-3.8.4-3")
 def test_tree_and_a_naive_match_agree(steps: list[tuple[bool, int, str, int]], topics: list[str]) -> None:
     tree, readers = SubscriptionTree(), [Reader(str(number)) for number in range(4)]
-    held: dict[tuple[Reader, str], Subscription] = {}
-    for is_added, number, topic_filter, qos in steps:
+    held: set[tuple[Reader, str]] = set()
+    for is_added, number, topic_filter, _ in steps:
         reader = readers[number]
         if is_added:
-            subscription = Subscription(topic_filter, qos)
-            assert tree.add(reader, subscription) == ((reader, topic_filter) not in held)
-            held[reader, topic_filter] = subscription
+            assert tree.add(reader, topic_filter) == ((reader, topic_filter) not in held)
+            held.add((reader, topic_filter))
         else:
-            assert tree.remove(reader, topic_filter) == (held.pop((reader, topic_filter), None) is not None)
+            assert tree.remove(reader, topic_filter) == ((reader, topic_filter) in held)
+            held.discard((reader, topic_filter))
     assert tree.count == len(held)
     for topic in topics:
-        found: set[tuple[str, str, str, int]] = set()
-        for entry in tree.match(topic):
-            everybody: list[tuple[str, Any]] = [("", entry.subscribers)]
-            everybody += [(group.name, group.members) for group in (entry.groups or {}).values()]
-            for name, members in everybody:
-                for reader, subscription in members.items():
-                    one = (name, reader.client_id, subscription.topic_filter, subscription.qos)
-                    assert one not in found
-                    found.add(one)
-        expected = {
-            (parts(topic_filter)[0], reader.client_id, topic_filter, subscription.qos)
-            for (reader, topic_filter), subscription in held.items()
-            if matches(parts(topic_filter)[1], topic)
-        }
-        assert found == expected
+        found = []
+        for matched, holder in tree.match(topic):
+            if isinstance(holder, SharedGroup):
+                assert parts(holder.topic_filter)[1] == matched
+                found += [(member, holder.topic_filter) for member in holder.members]
+            else:
+                found.append((holder, matched))
+        expected = {one for one in held if matches(parts(one[1])[1], topic)}
+        assert len(found) == len(expected)
+        assert set(found) == expected
 
 
 def test_nothing_is_left_of_subscriptions_that_went() -> None:
@@ -78,17 +85,17 @@ def test_nothing_is_left_of_subscriptions_that_went() -> None:
     for order in (filters, filters[::-1], filters[3:] + filters[:3]):
         for topic_filter in filters:
             for reader in readers:
-                tree.add(reader, Subscription(topic_filter))
+                assert tree.add(reader, topic_filter)
         for topic_filter in order:
             for reader in readers:
                 assert tree.remove(reader, topic_filter)
                 assert not tree.remove(reader, topic_filter)
-        assert (tree.count, tree._literal, tree._wild) == (0, {}, {})
+        assert (tree.count, tree._literal, tree._wild, tree._groups) == (0, {}, {}, {})
 
 
 def test_share_names_do_not_mix_with_filters() -> None:
     tree, reader = SubscriptionTree(), Reader("a")
-    tree.add(reader, Subscription("$share/g/t"))
+    tree.add(reader, "$share/g/t")
     assert not tree.remove(reader, "t")
     assert not tree.remove(reader, "$share/h/t")
     assert not tree.remove(reader, "$share/g/u")
@@ -100,13 +107,13 @@ def everybody(subscriber: Subscriber) -> bool:
 
 
 def test_a_shared_group_takes_turns_connected_ones_first() -> None:
-    group, readers = SharedGroup("g"), [Reader(name) for name in "abc"]
+    group, readers = SharedGroup("$share/g/t"), [Reader(name) for name in "abc"]
     for reader in readers:
-        group.members[reader] = Subscription("$share/g/t")
+        group.members[reader] = None
 
     def chosen() -> str:
         found = group.choose(everybody)
-        return found[0].client_id if found else ""
+        return found.client_id if found else ""
 
     assert [chosen() for _ in range(6)] == list("abcabc")
     readers[1].is_ready = False
@@ -117,9 +124,7 @@ def test_a_shared_group_takes_turns_connected_ones_first() -> None:
     readers[0].is_connected = False
     assert sorted(chosen() for _ in range(3)) == list("abc")
     assert group.choose(lambda subscriber: False) is None
-    usable = group.choose(lambda subscriber: subscriber is readers[2])
-    assert usable is not None
-    assert usable[0] is readers[2]
+    assert group.choose(lambda subscriber: subscriber is readers[2]) is readers[2]
 
 
 @pytest.mark.parametrize(("topic_filter", "wild"), [("a", False), ("a/+", True), ("#", True), ("$share/g/a", False)])
@@ -127,8 +132,16 @@ def test_is_wild(topic_filter: str, wild: bool) -> None:
     assert is_wild(topic_filter) == wild
 
 
-def test_plain_subscriptions() -> None:
-    assert Subscription("t", 2).is_plain
-    for options in ({"no_local": True}, {"retain_as_published": True}, {"identifier": 1}):
-        assert not Subscription("t", 0, **options).is_plain
-    assert Subscription("$share/g/a/#").matched_filter == "a/#"
+def test_what_was_asked_of_a_filter() -> None:
+    asked = itertools.product((0, 1, 2), (False, True), (False, True), (0, 1, 268_435_455))
+    for qos, no_local, retain_as_published, identifier in asked:
+        subscription = make_subscription(qos, no_local, retain_as_published, identifier)
+        assert subscription & QOS == qos
+        assert bool(subscription & NO_LOCAL) == no_local
+        assert bool(subscription & RETAIN_AS_PUBLISHED) == retain_as_published
+        assert identifier_of(subscription) == identifier
+        assert is_plain(subscription) == (not (no_local or retain_as_published or identifier))
+
+
+def test_the_filter_that_topics_are_matched_with() -> None:
+    assert matched_filter("$share/g/a/#") == matched_filter("a/#") == "a/#"

@@ -4,7 +4,7 @@
 --sync         under strace: does each acknowledgement leave after its commit's sync, and survive a power cut?
 --disk-full    its store is on a file system of 1 MiB
 --corrupt N    damage N stores
---restart      start on a store with 100,000 sessions
+--restart      start on a store with 100,000 sessions; make sessions
 
 The exit code is 1 where ours breaks its promise.  ``--broker all`` puts mosquitto beside it where that makes sense.
 """
@@ -25,13 +25,13 @@ from tests.faults.crash import CRUCIAL, POINTS
 from tests.faults.disk import FullDisk, small_disk
 from tests.faults.kills import KillLoop, Result, table
 from tests.faults.processes import Mosquitto, Ours
-from tests.faults.restart import restart
+from tests.faults.restart import create, restart
 from tests.faults.sync import audit
 from tests.faults.tables import aligned
 
 MESSAGES_TO_FULL_DISK = 4000
 SYNCED_MESSAGES, POWER_CUTS = 10_000, 200
-SESSIONS, QUEUED = 100_000, 20_000
+SESSIONS, QUEUED, CREATED = 100_000, 20_000, 20_000
 
 
 def arguments() -> argparse.Namespace:
@@ -128,8 +128,17 @@ def run_corrupt(options: argparse.Namespace) -> bool:
 
 def run_restart(options: argparse.Namespace) -> bool:
     with tempfile.TemporaryDirectory(prefix="p2pmqtt-faults-") as name:
-        result = asyncio.run(restart(Path(name), SESSIONS, QUEUED))
+        result = asyncio.run(restart(Path(name), SESSIONS, QUEUED, CREATED))
     show(str(result))
+    for make in makers(options):
+        with tempfile.TemporaryDirectory(prefix="p2pmqtt-faults-") as name:
+            try:
+                broker = make(Path(name))
+            except NotAvailable as error:
+                show(str(error))
+                continue
+            if isinstance(broker, Mosquitto):
+                show(str(asyncio.run(create(broker, CREATED))))
     return result.is_clean
 
 

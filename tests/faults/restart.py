@@ -1,9 +1,10 @@
-"""Restart: how long a broker with a full store takes to answer, and whether it stalls its host meanwhile.
+"""Restart: how long a broker with a full store takes to answer, and whether it stalls its host meanwhile; and before
+that, what the sessions cost that clients leave in a store.
 
 The store holds 100,000 sessions with a subscription each, and 20,000 queued messages of 128 bytes.  It is read twice:
 by ``twistd p2pmqtt``, whose first CONNACK is waited for and whose queues are then emptied; and by a broker embedded in
 a process whose reactor runs already, where a timer tells the longest time that the reactor did nothing else: once in a
-host that has put off garbage collection while it starts, as docs/embedding.md advises, and once in one that has not.
+host that has put off garbage collection while it starts, and once in one that has not.  Both must do.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.brokers import ROOT
+from tests.faults.newcomers import Arrival, arrive
 from tests.faults.peer import Peer, is_answered
-from tests.faults.processes import Ours
+from tests.faults.processes import BrokerProcess, Ours
 from twisted_p2pmqtt.codec.message import Message
 from twisted_p2pmqtt.core.delivery import Delivery
 from twisted_p2pmqtt.core.records import SessionRecord, SubscriptionRecord
@@ -28,6 +30,12 @@ from twisted_p2pmqtt.store.sqlite import SQLiteStore
 from twisted_p2pmqtt.store.writer import DirectWriter
 
 MAX_START, MAX_STALL = 5.0, 0.1
+MAX_BYTES = 6 * 1024
+"""Resident, of one session that waits for its client."""
+
+MIN_CREATED = 1500.0
+"""Sessions a second that clients leave in the store."""
+
 TARGETS = 1000
 """Sessions that have messages."""
 
@@ -60,6 +68,7 @@ class Result:
 
     sessions: int
     messages: int
+    arrival: Arrival
     start: float = 0.0
     loading: float = 0.0
     stall: float = 0.0
@@ -69,29 +78,50 @@ class Result:
     @property
     def is_clean(self) -> bool:
         """Within the limits, and nothing missing."""
-        return self.start <= MAX_START and self.stall <= MAX_STALL and self.delivered == self.messages
+        return (
+            self.start <= MAX_START
+            and self.stall <= MAX_STALL
+            and self.stall_with_collector <= MAX_STALL
+            and self.delivered == self.messages
+            and self.arrival.bytes_each <= MAX_BYTES
+            and self.arrival.per_second >= MIN_CREATED
+        )
 
     def __str__(self) -> str:
         return (
             f"{self.sessions:,} sessions, {self.messages:,} queued: first CONNACK after {self.start:.2f} s;"
             f" {self.delivered:,} delivered; embedded: read in {self.loading:.2f} s,"
             f" longest stall {self.stall * 1000:.0f} ms,"
-            f" {self.stall_with_collector * 1000:.0f} ms where garbage collection was left on"
+            f" {self.stall_with_collector * 1000:.0f} ms where garbage collection was left on\n{self.arrival}"
         )
 
 
-async def restart(directory: Path, sessions: int, messages: int) -> Result:
-    """Fill a store and measure."""
-    result = Result(sessions, messages)
+async def create(broker: BrokerProcess, sessions: int) -> Arrival:
+    """Start a broker that knows nobody, and have clients leave so many sessions with it."""
+    try:
+        await _start(broker)
+        return await arrive(broker, sessions)
+    finally:
+        broker.kill()
+
+
+async def _start(broker: BrokerProcess) -> None:
+    broker.start()
+    if not (broker.wait_until_ready() and await is_answered(broker.port)):
+        raise RuntimeError(f"it did not start:\n{broker.last_words()}")
+
+
+async def restart(directory: Path, sessions: int, messages: int, created: int) -> Result:
+    """Have ``created`` sessions made by clients; then fill a store, and measure what a restart on it is like."""
+    (directory / "created").mkdir()
+    result = Result(sessions, messages, await create(Ours(directory / "created"), created))
     broker = Ours(directory)
     fill(broker.store, sessions, messages)
     result.loading, result.stall = _embedded(broker.store, "off")
     _, result.stall_with_collector = _embedded(broker.store, "on")
     try:
         started = time.monotonic()
-        broker.start()
-        if not (broker.wait_until_ready() and await is_answered(broker.port)):
-            raise RuntimeError(f"it did not start:\n{broker.last_words()}")
+        await _start(broker)
         result.start = time.monotonic() - started
         result.delivered = await _empty(broker.port, messages)
     finally:

@@ -15,6 +15,7 @@ from twisted_p2pmqtt.codec.message import Message
 from twisted_p2pmqtt.codec.packets import Auth, Puback, Pubcomp, Pubrec, Pubrel, SubscriptionRequest, Will
 from twisted_p2pmqtt.codec.properties import Properties
 from twisted_p2pmqtt.core.handshake import Success
+from twisted_p2pmqtt.core.subscriptions import make_subscription
 from twisted_p2pmqtt.store.sqlite import SQLiteStore
 from twisted_p2pmqtt.store.writer import DirectWriter
 from twisted_p2pmqtt.testing import MemoryClient, make_broker, memory_factory
@@ -57,8 +58,7 @@ def test_subscriptions_and_queue(life: Life, restart: Restart) -> None:
     assert sorted(payloads(subscriber.messages)) == [b"one", b"p2p", b"two"]
     one = next(message for message in subscriber.messages if message.payload == b"one")
     assert one.properties == {**properties, "subscription_identifiers": [7]}
-    subscription = life.broker.sessions["sub"].subscriptions["a/#"]
-    assert (subscription.qos, subscription.no_local, subscription.retain_as_published) == (2, True, True)
+    assert life.broker.sessions["sub"].subscriptions == {"a/#": make_subscription(2, True, True, 7)}
     assert life.counts() == {"session": 1, "subscription": 1}, "all is acknowledged"
 
 

@@ -50,7 +50,7 @@ from twisted_p2pmqtt.core.retained import RetainedMessages
 from twisted_p2pmqtt.core.routes import Route, RouteTable
 from twisted_p2pmqtt.core.stats import Stats
 from twisted_p2pmqtt.core.subscriber import Subscriber
-from twisted_p2pmqtt.core.subscriptions import Subscription, SubscriptionTree
+from twisted_p2pmqtt.core.subscriptions import Subscription, SubscriptionTree, matched_filter
 from twisted_p2pmqtt.core.timers import TimerWheel
 from twisted_p2pmqtt.interfaces import IBroker, IBrokerObserver, IP2PRouter, IStore, MalformedP2PTopic
 
@@ -217,10 +217,10 @@ class Broker:
             if self.store.durable:
                 self.store.unretain(topic)
 
-    def replay(self, subscriber: Subscriber, subscription: Subscription, topic_filter: str) -> None:
-        """Send the subscriber the retained messages that the filter (without share name) matches."""
+    def replay(self, subscriber: Subscriber, topic_filter: str, subscription: Subscription) -> None:
+        """Send the subscriber the retained messages that the filter, which is no shared one, matches."""
         if self._restorer is not None:
-            self._restorer.afterwards(self.replay, subscriber, subscription, topic_filter)
+            self._restorer.afterwards(self.replay, subscriber, topic_filter, subscription)
             return
         if not self.retained:
             return
@@ -230,7 +230,7 @@ class Broker:
         replay = subscriber.replay
         if replay is None:
             replay = subscriber.replay = Replay(self, subscriber)
-        replay.add(subscription, topics)
+        replay.add(topic_filter, subscription, topics)
         self.run_replay(subscriber)
 
     def schedule_replay(self, subscriber: Subscriber) -> None:
@@ -251,16 +251,20 @@ class Broker:
 
     # --- subscriptions -------------------------------------------------------------------------------------------
 
-    def subscribe_filter(self, subscriber: Subscriber, subscription: Subscription) -> bool:
-        """Add or replace a subscription whose filter was checked; True if it is new."""
-        is_new = self.tree.add(subscriber, subscription)
-        self.routes.invalidate(subscription.matched_filter)
+    def subscribe_filter(self, subscriber: Subscriber, topic_filter: str, subscription: Subscription) -> bool:
+        """Add or replace the subscription to a filter that was checked; True if it is new."""
+        is_new = self.tree.add(subscriber, topic_filter)
+        subscriber.subscriptions[topic_filter] = subscription  # [MQTT-3.8.4-3] [MQTT3-3.8.4-3] [MQTT-3.8.4-4]
+        self.routes.invalidate(matched_filter(topic_filter))
         return is_new
 
-    def unsubscribe_filter(self, subscriber: Subscriber, subscription: Subscription) -> None:
-        """Take a subscription out."""
-        self.tree.remove(subscriber, subscription.topic_filter)
-        self.routes.invalidate(subscription.matched_filter)
+    def unsubscribe_filter(self, subscriber: Subscriber, topic_filter: str) -> bool:
+        """Take a subscription out; False if there was none."""
+        if subscriber.subscriptions.pop(topic_filter, None) is None:
+            return False
+        self.tree.remove(subscriber, topic_filter)
+        self.routes.invalidate(matched_filter(topic_filter))
+        return True
 
     def forget_routes(self) -> None:
         """Ask router and rights again for every topic: their rules have changed."""
@@ -388,9 +392,10 @@ class Broker:
             flush()
 
     def advance(self) -> None:
-        """Move time on: fire due timers, and flush even if the wall clock was set back behind a pending call."""
+        """Move time on: what is due happens.  Flush even if the wall clock was set back behind a pending call."""
         if self._restorer is None:
             self.wheel.advance()
+            self.registry.end_expired()
         if self.touched or self.store.pending:
             self.flush()
 

@@ -19,6 +19,7 @@ from twisted_p2pmqtt.core.delivery import (
     Outcome,
 )
 from twisted_p2pmqtt.core.routes import Match, Plan, encode_identifiers
+from twisted_p2pmqtt.core.subscriptions import QOS, RETAIN_AS_PUBLISHED
 
 if TYPE_CHECKING:
     from twisted_p2pmqtt.core.broker import Broker
@@ -99,13 +100,13 @@ class FanOut:
     def send_shared(self, group: SharedGroup, message: Message) -> Outcome:
         """To one member of the group."""
         topic = message.topic.decode()
-        chosen = group.choose(lambda subscriber: subscriber.may_receive(topic))
-        if chosen is None:
+        subscriber = group.choose(lambda subscriber: subscriber.may_receive(topic))
+        if subscriber is None:
             return NO_SUBSCRIBERS
-        subscriber, subscription = chosen
-        retain = message.retain if subscription.retain_as_published else 0
+        subscription = subscriber.subscriptions[group.topic_filter]
+        retain = message.retain if subscription & RETAIN_AS_PUBLISHED else 0
         # [MQTT-4.8.2-3]
-        delivery = Delivery(message, min(subscription.qos, message.qos), retain, encode_identifiers([subscription]))
+        delivery = Delivery(message, min(subscription & QOS, message.qos), retain, encode_identifiers([subscription]))
         delivery.group = group
         return subscriber.deliver(delivery)
 

@@ -30,7 +30,7 @@ from twisted_p2pmqtt.core.delivery import (
 )
 from twisted_p2pmqtt.core.publisher import NO_RIGHTS, Stamp
 from twisted_p2pmqtt.core.subscriber import ASK, Subscriber
-from twisted_p2pmqtt.core.subscriptions import Subscription
+from twisted_p2pmqtt.core.subscriptions import make_subscription
 
 if TYPE_CHECKING:
     from twisted_p2pmqtt.core.broker import Broker
@@ -107,10 +107,10 @@ class LocalClient:
         """Call back for every message that the filter matches, retained ones first."""
         share_name, matched = split_shared(topic_filter)
         check_topic_filter(matched)
-        local = LocalSubscription(self._broker, Subscription(topic_filter, qos), callback)
-        self._broker.subscribe_filter(local, local.subscription)
+        local, subscription = LocalSubscription(self._broker, topic_filter, callback), make_subscription(qos)
+        self._broker.subscribe_filter(local, topic_filter, subscription)
         if share_name is None:
-            self._broker.replay(local, local.subscription, matched)
+            self._broker.replay(local, topic_filter, subscription)
         return local
 
     def send_to(
@@ -169,15 +169,16 @@ def _result(outcome: Outcome) -> SendResult:
 class LocalSubscription(Subscriber):
     """A callback of the embedding process as a subscriber; ``unsubscribe`` ends it."""
 
-    __slots__ = ("_broker", "_callback", "subscription")
+    __slots__ = ("_broker", "_callback", "_topic_filter")
 
-    def __init__(self, broker: Broker, subscription: Subscription, callback: Callable[[Message], object]) -> None:
+    def __init__(self, broker: Broker, topic_filter: str, callback: Callable[[Message], object]) -> None:
         self.client_id = CLIENT_ID
         self.connection = None
         self.encoding = ASK
         self.sink = None
         self.replay = None
-        self.subscription = subscription
+        self.subscriptions = {}
+        self._topic_filter = topic_filter
         self._broker = broker
         self._callback = callback
 
@@ -188,5 +189,5 @@ class LocalSubscription(Subscriber):
 
     def unsubscribe(self) -> None:
         """Hear no more; again does nothing."""
-        self._broker.unsubscribe_filter(self, self.subscription)
+        self._broker.unsubscribe_filter(self, self._topic_filter)
         self.replay = None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from heapq import heapify, heappop, heappush
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
-from twisted_p2pmqtt.codec.constants import NEVER_EXPIRES, ReasonCode
+from twisted_p2pmqtt.codec.constants import ReasonCode
 from twisted_p2pmqtt.codec.errors import MQTTError
 from twisted_p2pmqtt.core.delivery import Delivery
 from twisted_p2pmqtt.core.records import SessionRecord
@@ -18,12 +20,20 @@ if TYPE_CHECKING:
     from twisted_p2pmqtt.core.wills import PendingWill
 
 
+MAX_STALE = 1000
+"""Ends that may be noted of sessions that have none any more, beside as many as there are sessions."""
+
+
 class SessionRegistry:
     """Every session by client id, connected or not."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self.sessions: dict[str, Session] = {}
+        # A heap of when sessions may end, each with its client id.  A timer each would be as many objects more for
+        # garbage collection to look at (see ``subscriptions``), and would be cancelled most of the time: here what
+        # does not hold any more is found out when its time comes.
+        self._ends: list[tuple[float, str]] = []
 
     def open(
         self, connection: Connection, client_id: str, clean_start: bool, expiry_interval: int, will: PendingWill | None
@@ -46,7 +56,7 @@ class SessionRegistry:
             if len(self.sessions) >= broker.limits.max_sessions:
                 raise MQTTError("the broker has no room for another session", ReasonCode.QUOTA_EXCEEDED)
             session = self.sessions[client_id] = Session(broker, client_id)
-        self._cancel_timers(session)
+        self._cancel_will(session)
         # [MQTT-3.1.2-7] [MQTT3-3.1.2-8]
         session.will = will  # one that was still delayed is not sent any more [MQTT-3.1.3-9]
         session.expiry_interval = expiry_interval
@@ -63,7 +73,7 @@ class SessionRegistry:
         if is_orderly:  # [MQTT-3.1.2-10] [MQTT-3.14.4-3] [MQTT3-3.14.4-3]
             session.will = None  # [MQTT3-3.1.2-10]
         session.detach()  # [MQTT-4.1.0-1] [MQTT3-4.1.0-1] [MQTT3-4.1.0-2]
-        session.left_at = self._broker.wheel.now
+        session.left_at = self._broker.wheel.clock()
         if self._broker.is_stopping:
             self.save(session)
             return
@@ -78,20 +88,35 @@ class SessionRegistry:
 
     def await_end(self, session: Session, away: float) -> None:
         """The client has been away for so many seconds: what is left of the will's delay and of the session."""
-        interval, will, after = session.expiry_interval, session.will, self._broker.wheel.after
-        if will is not None and will.delay < interval:  # else it goes out when the session ends [MQTT-3.1.3-9]
-            session.will_timer = after(max(0.0, will.delay - away), self._publish_will, session)
-        if interval != NEVER_EXPIRES:  # [MQTT-4.1.0-2]
-            session.expiry_timer = after(max(0.0, interval - away), self._expire, session)
+        will, ends = session.will, self._ends
+        if will is not None and will.delay < session.expiry_interval:  # else when the session ends [MQTT-3.1.3-9]
+            wait = max(0.0, will.delay - away)
+            session.will_timer = self._broker.wheel.after(wait, self._publish_will, session)
+        if session.ends_at < inf:
+            heappush(ends, (session.ends_at, session.client_id))
+        if len(ends) > 2 * len(self.sessions) + MAX_STALE:
+            ends[:] = [(one.ends_at, one.client_id) for one in self.sessions.values() if one.ends_at < inf]
+            heapify(ends)
+
+    def end_expired(self) -> None:
+        """End the sessions whose clients have stayed away for too long."""
+        ends, wheel = self._ends, self._broker.wheel
+        while ends and ends[0][0] <= wheel.now:
+            session = self.sessions.get(heappop(ends)[1])
+            if session is not None and session.ends_at <= wheel.now:
+                try:
+                    self._expire(session)
+                except Exception:  # one that fails must not stop the others
+                    wheel.failed()
 
     def end(self, session: Session) -> None:
         """Forget the session and everything in it; its will goes out now if it has not before [MQTT-3.1.2-8]."""
         broker = self._broker
-        self._cancel_timers(session)
+        self._cancel_will(session)
         if self.sessions.get(session.client_id) is session:
             del self.sessions[session.client_id]
-        for subscription in list(session.subscriptions.values()):
-            broker.unsubscribe_filter(session, subscription)
+        for topic_filter in list(session.subscriptions):
+            broker.unsubscribe_filter(session, topic_filter)
         if session.is_durable:
             self._unstore(session)
         session.is_durable = False
@@ -152,11 +177,10 @@ class SessionRegistry:
             judged(right)
 
     @staticmethod
-    def _cancel_timers(session: Session) -> None:
-        for timer in (session.expiry_timer, session.will_timer):
-            if timer is not None:
-                timer.cancel()
-        session.expiry_timer = session.will_timer = None
+    def _cancel_will(session: Session) -> None:
+        if session.will_timer is not None:
+            session.will_timer.cancel()
+        session.will_timer = None
 
     def set_expiry(self, session: Session, interval: int) -> None:
         """A DISCONNECT changed the session expiry interval (3.14.2.2.2)."""
@@ -168,7 +192,7 @@ class SessionRegistry:
             self._broker.store.save_session(self._record(session))
 
     def _record(self, session: Session) -> SessionRecord:
-        will, left_at = session.will, session.left_at
+        broker, will, left_at = self._broker, session.will, session.left_at
         if left_at is not None:
-            left_at = self._broker.wall_time(left_at)
+            left_at = broker.wall() - (broker.wheel.clock() - left_at)
         return SessionRecord(session.client_id, session.expiry_interval, left_at, will.will if will else None)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from twisted_p2pmqtt.core.delivery import Delivery
 from twisted_p2pmqtt.core.routes import encode_identifiers
 from twisted_p2pmqtt.core.subscriber import Subscriber
-from twisted_p2pmqtt.core.subscriptions import Subscription
+from twisted_p2pmqtt.core.subscriptions import NO_LOCAL, QOS, Subscription
 
 if TYPE_CHECKING:
     from twisted_p2pmqtt.core.broker import Broker
@@ -31,22 +31,22 @@ class Replay:
     def __init__(self, broker: Broker, subscriber: Subscriber) -> None:
         self._broker = broker
         self._subscriber = subscriber
-        self._owed: deque[tuple[Subscription, deque[str]]] = deque()
+        self._owed: deque[tuple[str, Subscription, deque[str]]] = deque()
         self.is_scheduled = False
 
-    def add(self, subscription: Subscription, topics: list[str]) -> None:
-        """Owe the messages of these topics too."""
-        self._owed.append((subscription, deque(topics)))
+    def add(self, topic_filter: str, subscription: Subscription, topics: list[str]) -> None:
+        """Owe the messages of these topics too, which the filter matches."""
+        self._owed.append((topic_filter, subscription, deque(topics)))
 
     def forget(self, topic_filter: str) -> None:
         """The subscription with this filter ended or was replaced: nothing more is owed for it."""  # [MQTT-3.10.4-2]
-        self._owed = deque(owed for owed in self._owed if owed[0].topic_filter != topic_filter)
+        self._owed = deque(owed for owed in self._owed if owed[0] != topic_filter)
 
     def run(self) -> bool:
         """Send what can be sent now; True when nothing is owed any more."""
         end, subscriber = perf_counter() + SLICE, self._subscriber
         while self._owed:
-            subscription, topics = self._owed[0]
+            _, subscription, topics = self._owed[0]
             while topics:
                 if not self._send(subscription, topics[0]):
                     return False
@@ -63,9 +63,9 @@ class Replay:
         message = retained.get(topic, self._broker.wheel.now)
         if message is None or not subscriber.may_receive(topic):
             return True
-        if subscription.no_local and retained.publisher(topic) == subscriber.client_id:  # [MQTT-3.8.3-3]
+        if subscription & NO_LOCAL and retained.publisher(topic) == subscriber.client_id:  # [MQTT-3.8.3-3]
             return True
-        qos = min(subscription.qos, message.qos)
+        qos = min(subscription & QOS, message.qos)
         if not subscriber.has_room(qos):
             return False
         extra = encode_identifiers([subscription])

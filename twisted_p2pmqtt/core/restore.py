@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from twisted_p2pmqtt.codec.message import RETAIN, Message
 from twisted_p2pmqtt.core.delivery import Delivery, Released
 from twisted_p2pmqtt.core.records import DeliveryRecord, MessageRecord, RetainedRecord, SessionRecord
-from twisted_p2pmqtt.core.session import Session
-from twisted_p2pmqtt.core.subscriptions import Subscription
+from twisted_p2pmqtt.core.session import NO_INFLIGHT, Session
+from twisted_p2pmqtt.core.subscriptions import make_subscription
 from twisted_p2pmqtt.core.wills import PendingWill
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Restorer:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._now = broker.wheel.now
+        self._now = broker.wheel.clock()
         self._wall = broker.wall()
         self._waiting: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self._take: dict[type, Callable[[Any], None]] = {
@@ -65,11 +65,8 @@ class Restorer:
         session.is_durable = True
         session.expiry_interval = record.expiry_interval
         for one in record.subscriptions:
-            subscription = Subscription(
-                one.topic_filter, one.qos, one.no_local, one.retain_as_published, one.identifier
-            )
-            session.subscriptions[one.topic_filter] = subscription
-            broker.tree.add(session, subscription)
+            subscription = make_subscription(one.qos, one.no_local, one.retain_as_published, one.identifier)
+            broker.subscribe_filter(session, one.topic_filter, subscription)
         if record.received:
             session.received = set(record.received)
         if record.will is not None:
@@ -83,6 +80,8 @@ class Restorer:
     def _delivery(self, record: DeliveryRecord) -> None:
         session = self._broker.sessions[record.client_id]
         message = self._message(record.message)
+        if record.packet_id and session.inflight is NO_INFLIGHT:
+            session.inflight = {}
         if record.is_released:
             session.inflight[record.packet_id] = Released(record.sequence)
             return

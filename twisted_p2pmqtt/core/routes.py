@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING
 
 from twisted_p2pmqtt.codec.primitives import encode_varint
 from twisted_p2pmqtt.core.p2p import P2PAddress
-from twisted_p2pmqtt.core.subscriptions import SharedGroup, Subscription, SubscriptionTree, is_wild
+from twisted_p2pmqtt.core.subscriptions import (
+    NO_LOCAL,
+    QOS,
+    RETAIN_AS_PUBLISHED,
+    SharedGroup,
+    Subscription,
+    SubscriptionTree,
+    identifier_of,
+    is_plain,
+    is_wild,
+)
 from twisted_p2pmqtt.core.topic_index import TopicIndex
 
 if TYPE_CHECKING:
@@ -35,22 +45,22 @@ class Match:
     def __init__(self, subscriber: Subscriber, subscriptions: list[Subscription]) -> None:
         self.subscriber = subscriber
         self.subscriptions = subscriptions
-        self.qos = max(subscription.qos for subscription in subscriptions)  # [MQTT-3.3.4-2] [MQTT3-3.3.5-1]
-        self.retain_as_published = any(subscription.retain_as_published for subscription in subscriptions)
+        self.qos = max(subscription & QOS for subscription in subscriptions)  # [MQTT-3.3.4-2] [MQTT3-3.3.5-1]
+        self.retain_as_published = any(subscription & RETAIN_AS_PUBLISHED for subscription in subscriptions)
         self.extra = encode_identifiers(subscriptions)
 
     def without_local(self) -> Match | None:
         """What is left when the publisher is this subscriber itself."""
-        heard = [subscription for subscription in self.subscriptions if not subscription.no_local]
+        heard = [subscription for subscription in self.subscriptions if not subscription & NO_LOCAL]
         return Match(self.subscriber, heard) if heard else None
 
 
 def encode_identifiers(subscriptions: list[Subscription]) -> bytes:
     """The Subscription Identifier properties of these subscriptions [MQTT-3.3.4-3] [MQTT-3.3.4-4]."""
     return b"".join(  # [MQTT-3.3.4-3] [MQTT-3.3.4-4] [MQTT-3.3.4-5]
-        _SUBSCRIPTION_IDENTIFIER + encode_varint(subscription.identifier)
+        _SUBSCRIPTION_IDENTIFIER + encode_varint(identifier_of(subscription))
         for subscription in subscriptions
-        if subscription.identifier
+        if identifier_of(subscription)
     )
 
 
@@ -75,17 +85,17 @@ def make_plan(tree: SubscriptionTree, topic: str) -> Plan:
     """One entry a subscriber, however many of its filters match."""
     plan = Plan()
     found: dict[Subscriber, list[Subscription]] = {}
-    for entry in tree.match(topic):  # [MQTT-3.3.2-3] [MQTT-4.5.0-1] [MQTT3-3.3.2-3] [MQTT3-4.5.0-1]
-        for subscriber, subscription in entry.subscribers.items():
-            found.setdefault(subscriber, []).append(subscription)
-        if entry.groups:
-            plan.groups.extend(entry.groups.values())
+    for topic_filter, holder in tree.match(topic):  # [MQTT-3.3.2-3] [MQTT-4.5.0-1] [MQTT3-3.3.2-3] [MQTT3-4.5.0-1]
+        if isinstance(holder, SharedGroup):
+            plan.groups.append(holder)
+        else:
+            found.setdefault(holder, []).append(holder.subscriptions[topic_filter])
     for subscriber, subscriptions in found.items():
         if not subscriber.may_receive(topic):
             continue
-        if all(subscription.is_plain for subscription in subscriptions):
+        if all(map(is_plain, subscriptions)):
             plan.plain.append(subscriber)
-            plan.by_qos[max(subscription.qos for subscription in subscriptions)].append(subscriber)
+            plan.by_qos[max(subscriptions)].append(subscriber)
         else:
             plan.special.append(Match(subscriber, subscriptions))
     plan.is_plain = bool(plan.plain) and not plan.special and not plan.groups

@@ -14,11 +14,12 @@ Transitions of one outgoing packet identifier (section 4.3; ``Delivery`` and ``R
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
-from twisted_p2pmqtt.codec.constants import ReasonCode
+from twisted_p2pmqtt.codec.constants import NEVER_EXPIRES, ReasonCode
 from twisted_p2pmqtt.codec.errors import ProtocolViolation
 from twisted_p2pmqtt.codec.message import DUP
 from twisted_p2pmqtt.codec.writer import PACKET_ID, PUBREL_HEAD
@@ -40,7 +41,7 @@ from twisted_p2pmqtt.core.encoding import encode_for, fits
 from twisted_p2pmqtt.core.pending import Pending
 from twisted_p2pmqtt.core.publisher import NO_RIGHTS, Stamp, ask_right
 from twisted_p2pmqtt.core.subscriber import ASK, Subscriber
-from twisted_p2pmqtt.core.subscriptions import Subscription
+from twisted_p2pmqtt.core.subscriptions import matched_filter
 
 if TYPE_CHECKING:
     from twisted_p2pmqtt.core.broker import Broker
@@ -51,6 +52,9 @@ if TYPE_CHECKING:
     from twisted_p2pmqtt.core.wills import PendingWill
 
 MAX_PACKET_ID = 65535
+
+NO_INFLIGHT: dict[int, Delivery | Released] = {}
+"""Of sessions that have nothing inflight and no connection; never changed."""
 
 MAX_RIGHTS = 4096
 """Topics for which one client's right is remembered."""
@@ -68,7 +72,6 @@ class Session(Subscriber):
         "avatar",
         "broker",
         "expiry_interval",
-        "expiry_timer",
         "inflight",
         "is_durable",
         "left_at",
@@ -77,7 +80,6 @@ class Session(Subscriber):
         "received",
         "rights",
         "stamp",
-        "subscriptions",
         "version",
         "will",
         "will_timer",
@@ -96,8 +98,8 @@ class Session(Subscriber):
         self.expiry_interval = 0
         self.left_at: float | None = None  # when the last connection ended, on the broker's clock
         self.is_durable = False
-        self.subscriptions: dict[str, Subscription] = {}
-        self.inflight: dict[int, Delivery | Released] = {}
+        self.subscriptions = {}
+        self.inflight = NO_INFLIGHT
         # Made when first needed: most sessions of a large fleet never do.
         self.pending: Pending | None = None
         self.received: set[int] | None = None  # QoS 2 packet ids of the client that await PUBREL
@@ -111,11 +113,17 @@ class Session(Subscriber):
         self.avatar: Any = None
         self.will: PendingWill | None = None
         self.will_timer: Timer | None = None
-        self.expiry_timer: Timer | None = None
 
     @property
     def is_connected(self) -> bool:  # type: ignore[override]  # a constant in the base
         return self.connection is not None
+
+    @property
+    def ends_at(self) -> float:
+        """When the session ends, on the broker's clock, if its client stays away; infinite where it is there."""
+        if self.left_at is None or self.expiry_interval == NEVER_EXPIRES:  # [MQTT-4.1.0-2]
+            return inf
+        return self.left_at + self.expiry_interval
 
     @property
     def is_ready(self) -> bool:  # type: ignore[override]  # the same
@@ -392,6 +400,8 @@ class Session(Subscriber):
 
     def attach(self, connection: Connection, window: int) -> None:
         """A connection carries the session from now on; nothing is sent before ``resume``."""
+        if self.inflight is NO_INFLIGHT:
+            self.inflight = {}
         self.connection = connection
         self.version = connection.version
         self.window = window
@@ -453,6 +463,8 @@ class Session(Subscriber):
         self.encoding = ASK
         self.quota = 0
         self._unsent = None
+        if not self.inflight:
+            self.inflight = NO_INFLIGHT
         self.authorize(None)
 
     def block(self, sink: Any) -> None:
@@ -473,8 +485,8 @@ class Session(Subscriber):
     def authorize(self, avatar: Any) -> None:
         """Other rights hold from now on: what was answered before, plans of delivery included, is asked again."""
         if avatar is not None or self.avatar is not None:
-            for subscription in self.subscriptions.values():
-                self.broker.routes.invalidate(subscription.matched_filter)
+            for topic_filter in self.subscriptions:
+                self.broker.routes.invalidate(matched_filter(topic_filter))
         self.avatar = avatar
         self.rights = NO_RIGHTS
 

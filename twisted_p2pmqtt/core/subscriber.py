@@ -11,6 +11,7 @@ from twisted_p2pmqtt.interfaces import ISubscriber
 
 if TYPE_CHECKING:
     from twisted_p2pmqtt.core.replay import Replay
+    from twisted_p2pmqtt.core.subscriptions import Subscription
 
 ASK = 0
 """``encoding`` of a subscriber whose every delivery goes through ``deliver``."""
@@ -21,15 +22,17 @@ class Subscriber:
     """Base of ``Session`` and of in-process subscriptions.
 
     ``encoding`` is 4 or 5 where a plain QoS 0 frame of that version may be put straight into ``sink``, else ``ASK``.
+    ``subscriptions`` is what was asked of each filter, ``$share/...`` included, that the tree names this holder of.
     """
 
-    __slots__ = ("client_id", "connection", "encoding", "replay", "sink")
+    __slots__ = ("client_id", "connection", "encoding", "replay", "sink", "subscriptions")
 
     client_id: str
     connection: Any
     encoding: int
     replay: Replay | None
     sink: Any
+    subscriptions: dict[str, Subscription]
 
     is_connected = True
     is_ready = True

@@ -11,7 +11,15 @@ from twisted_p2pmqtt.codec.errors import MQTTError, ProtocolViolation, TopicFilt
 from twisted_p2pmqtt.codec.packets import Suback, Subscribe, SubscriptionRequest, Unsuback, Unsubscribe
 from twisted_p2pmqtt.codec.topics import check_topic_filter, split_shared
 from twisted_p2pmqtt.core.records import SubscriptionRecord
-from twisted_p2pmqtt.core.subscriptions import Subscription, is_wild
+from twisted_p2pmqtt.core.subscriptions import (
+    NO_LOCAL,
+    QOS,
+    RETAIN_AS_PUBLISHED,
+    Subscription,
+    identifier_of,
+    is_wild,
+    make_subscription,
+)
 
 if TYPE_CHECKING:
     from twisted_p2pmqtt.core.connection import Connection
@@ -89,16 +97,14 @@ def _answer(
         else:
             qos = min(request.qos, broker.limits.max_qos)  # [MQTT-3.2.2-10]
             codes.append(_GRANTED[qos])  # [MQTT-3.8.4-7]
-            subscription = Subscription(
-                request.topic_filter, qos, request.no_local, request.retain_as_published, identifier
-            )
-            is_new = _hold(session, subscription)
+            subscription = make_subscription(qos, request.no_local, request.retain_as_published, identifier)
+            is_new = _hold(session, request.topic_filter, subscription)
             if session.replay is not None:
                 session.replay.forget(request.topic_filter)
             is_shared = matched != request.topic_filter
             # [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
             if not is_shared and (request.retain_handling == 0 or (request.retain_handling == 1 and is_new)):
-                replays.append((subscription, matched))
+                replays.append((matched, subscription))
     if connection.version < 5:
         codes = [code if code < 0x80 else FAILURE for code in codes]
     frame = connection.encode_fitting(Suback(packet.packet_id, list(codes)))
@@ -106,27 +112,26 @@ def _answer(
     # [MQTT-2.2.1-6] [MQTT-3.8.4-2] [MQTT-3.9.3-1] [MQTT3-2.3.1-7] [MQTT3-3.8.4-1] [MQTT3-3.8.4-2] [MQTT3-3.8.4-4]
     # [MQTT3-3.8.4-5] [MQTT3-3.9.3-1]
     connection.respond(frame, frame if promises_nothing else b"")  # [MQTT-3.8.4-1] [MQTT-3.8.4-5] [MQTT-3.8.4-6]
-    for subscription, matched in replays:
-        broker.replay(session, subscription, matched)
+    for topic_filter, subscription in replays:
+        broker.replay(session, topic_filter, subscription)
 
 
-def _hold(session: Session, subscription: Subscription) -> bool:
+def _hold(session: Session, topic_filter: str, subscription: Subscription) -> bool:
     broker = session.broker
-    session.subscriptions[subscription.topic_filter] = subscription
-    is_new = broker.subscribe_filter(session, subscription)
+    is_new = broker.subscribe_filter(session, topic_filter, subscription)
     if session.is_durable:
         broker.store.save_subscription(
             session.client_id,
             SubscriptionRecord(
-                subscription.topic_filter,
-                subscription.qos,
-                subscription.no_local,
-                subscription.retain_as_published,
-                subscription.identifier,
+                topic_filter,
+                subscription & QOS,
+                bool(subscription & NO_LOCAL),
+                bool(subscription & RETAIN_AS_PUBLISHED),
+                identifier_of(subscription),
             ),
         )
     if broker.observers:
-        broker.observers.tell("subscribed", session.client_id, subscription.topic_filter, subscription.qos)
+        broker.observers.tell("subscribed", session.client_id, topic_filter, subscription & QOS)
     return is_new
 
 
@@ -135,12 +140,10 @@ def unsubscribe(connection: Connection, session: Session, packet: Unsubscribe) -
     broker = connection.broker
     codes = []
     for topic_filter in packet.topic_filters:
-        subscription = session.subscriptions.pop(topic_filter, None)  # [MQTT-3.10.4-1] [MQTT3-3.10.4-1]
-        if subscription is None:
+        # [MQTT-3.10.4-1] [MQTT-3.10.4-2] [MQTT-3.10.4-3] [MQTT3-3.10.4-1] [MQTT3-3.10.4-2] [MQTT3-3.10.4-3]
+        if not broker.unsubscribe_filter(session, topic_filter):
             codes.append(ReasonCode.NO_SUBSCRIPTION_EXISTED)
             continue
-        # [MQTT-3.10.4-2] [MQTT-3.10.4-3] [MQTT3-3.10.4-2] [MQTT3-3.10.4-3]
-        broker.unsubscribe_filter(session, subscription)
         if session.replay is not None:
             session.replay.forget(topic_filter)
         if session.is_durable:

@@ -1,4 +1,4 @@
-"""TimerWheel: every deadline of the broker on one monotonic clock: keep-alives, expiries, will delays, stalls.
+"""TimerWheel: the deadlines of the broker on one monotonic clock: keep-alives, will delays, stalls.
 
 A ``callLater`` hangs on the wall clock (a step back freezes it) and costs an object in the reactor's heap for each of
 20,000 connections; here a deadline is an entry in the list of its tick.  Whoever owns the wheel calls ``advance``
@@ -32,11 +32,11 @@ class Timer:
 class TimerWheel:
     """Deadlines by tick.  ``now`` is the clock's time in seconds as of the last ``advance``."""
 
-    __slots__ = ("_clock", "_done", "_slots", "failed", "now")
+    __slots__ = ("_done", "_slots", "clock", "failed", "now")
 
     def __init__(self, clock: Callable[[], float], failed: Callable[[], None]) -> None:
         """``clock`` gives monotonic seconds; ``failed`` is called inside the handler of a callback's exception."""
-        self._clock = clock
+        self.clock = clock
         self._slots: dict[int, list[Timer]] = {}
         self.now = clock()
         self._done = int(self.now / TICK)
@@ -46,13 +46,13 @@ class TimerWheel:
         """Call ``callback(*arguments)`` once, ``seconds`` from now or up to one tick later."""
         timer = Timer(callback, arguments)
         # rounded up, so that a timer never fires early
-        due = max(int((self._clock() + seconds) / TICK) + 1, self._done + 1)
+        due = max(int((self.clock() + seconds) / TICK) + 1, self._done + 1)
         self._slots.setdefault(due, []).append(timer)
         return timer
 
     def advance(self) -> None:
         """Fire what is due, in the order of the ticks."""
-        self.now = self._clock()
+        self.now = self.clock()
         reached = int(self.now / TICK)
         # After a long pause (a stopped process) walking the slots beats walking the ticks.
         if reached - self._done > len(self._slots):

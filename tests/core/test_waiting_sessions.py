@@ -1,0 +1,130 @@
+"""Sessions that wait for their clients, perhaps a hundred thousand of them: what each costs, and when it ends."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from tests.core.support import LONG
+from twisted_p2pmqtt.codec.packets import SubscriptionRequest
+from twisted_p2pmqtt.codec.properties import Properties
+from twisted_p2pmqtt.core import registry
+from twisted_p2pmqtt.core.broker import Broker
+from twisted_p2pmqtt.core.records import SessionRecord, SubscriptionRecord
+from twisted_p2pmqtt.core.session import NO_INFLIGHT, Session
+from twisted_p2pmqtt.store.memory import MemoryStore
+from twisted_p2pmqtt.testing import MemoryClient, make_broker
+
+SESSIONS = 500
+MAX_TRACKED = 2
+"""Objects of a session that garbage collection looks at: itself, and from Python 3.14 on its ``subscriptions``."""
+
+
+class FullStore(MemoryStore):
+    """Gives back ``SESSIONS`` sessions whose clients left one after another."""
+
+    def restore_now(self, receive: Callable[[list[Any]], None]) -> None:
+        for number in range(SESSIONS):
+            record = SessionRecord(f"session{number}", LONG, 1e9 - number, None)
+            record.subscriptions.append(SubscriptionRecord(topic_filter(number), 1, False, False, number))
+            receive([record])
+
+
+def topic_filter(number: int) -> str:
+    """A filter of this session alone, of every form."""
+    return ("site/{}/#", "site/{}/+", "site/{}", "+/{}")[number % 4].format(number)
+
+
+def restore(clock: Clock) -> Broker:
+    broker = make_broker(clock, FullStore())
+    broker.restore_now()
+    return broker
+
+
+def leave(broker: Broker, client_id: str, *filters: str) -> None:
+    """A client comes, subscribes, and goes."""
+    client = MemoryClient(broker, client_id)
+    client.connect(clean_start=False, properties=Properties(session_expiry_interval=LONG))
+    for each in filters:
+        client.subscribe(SubscriptionRequest(each, 1))
+    client.disconnect()
+
+
+def be_left(clock: Clock) -> Broker:
+    broker = make_broker(clock)
+    for number in range(SESSIONS):
+        leave(broker, f"session{number}", topic_filter(number))
+        clock.advance(1)
+        broker.advance()
+    clock.advance(LONG / 2)  # what the connections' own timers held is let go
+    broker.advance()
+    return broker
+
+
+@pytest.mark.parametrize("make", [restore, be_left])
+def test_what_garbage_collection_has_to_look_at(make: Callable[[Clock], Broker]) -> None:
+    kept = [make(Clock())]  # whatever is made once is there
+    gc.collect()
+    before = len(gc.get_objects())
+    kept.append(make(Clock()))
+    gc.collect()
+    assert (len(gc.get_objects()) - before) / SESSIONS < MAX_TRACKED + 0.5  # and a broker around them
+    assert all(len(broker.sessions) == broker.tree.count == SESSIONS for broker in kept)
+    assert not NO_INFLIGHT
+
+
+def test_a_session_that_was_resumed_ends_when_it_was_left_last() -> None:
+    clock = Clock()
+    broker = make_broker(clock)
+    leave(broker, "c")
+    clock.advance(LONG / 2)
+    broker.advance()
+    leave(broker, "c")
+    clock.advance(LONG - 1)
+    broker.advance()
+    assert list(broker.sessions) == ["c"]
+    clock.advance(1)
+    broker.advance()
+    assert not broker.sessions
+    assert broker.stats.sessions_expired == 1
+
+
+def test_ends_that_no_longer_hold_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "MAX_STALE", 10)
+    clock = Clock()
+    broker = make_broker(clock)
+    leave(broker, "other")
+    for _ in range(100):
+        clock.advance(1)
+        broker.advance()
+        leave(broker, "c")
+        assert len(broker.registry._ends) <= 2 * len(broker.sessions) + registry.MAX_STALE
+    clock.advance(LONG - 1)
+    broker.advance()
+    assert list(broker.sessions) == ["c"]
+    clock.advance(1)
+    broker.advance()
+    assert not broker.sessions
+
+
+def test_one_end_that_fails_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    broker = make_broker(clock)
+    for client_id in ("a", "b", "c"):
+        leave(broker, client_id)
+    end = broker.registry.end
+
+    def fail(session: Session) -> None:
+        if session.client_id == "b":
+            raise RuntimeError
+        end(session)
+
+    monkeypatch.setattr(broker.registry, "end", fail)
+    clock.advance(LONG)
+    broker.advance()
+    assert list(broker.sessions) == ["b"]
+    assert broker.stats.internal_errors == 1
