@@ -17,8 +17,6 @@ from collections import OrderedDict, deque
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
-
 from twisted_p2pmqtt.codec.constants import NEVER_EXPIRES, ReasonCode
 from twisted_p2pmqtt.codec.errors import ProtocolViolation
 from twisted_p2pmqtt.codec.message import DUP
@@ -39,9 +37,9 @@ from twisted_p2pmqtt.core.delivery import (
 )
 from twisted_p2pmqtt.core.encoding import encode_for, fits
 from twisted_p2pmqtt.core.pending import Pending
-from twisted_p2pmqtt.core.publisher import NO_RIGHTS, Stamp, ask_right
-from twisted_p2pmqtt.core.subscriber import ASK, Subscriber
-from twisted_p2pmqtt.core.subscriptions import matched_filter
+from twisted_p2pmqtt.core.publisher import NO_RIGHTS, Stamp
+from twisted_p2pmqtt.core.rights import RightsHolder
+from twisted_p2pmqtt.core.subscriber import ASK
 
 if TYPE_CHECKING:
     from twisted_p2pmqtt.core.broker import Broker
@@ -56,11 +54,8 @@ MAX_PACKET_ID = 65535
 NO_INFLIGHT: dict[int, Delivery | Released] = {}
 """Of sessions that have nothing inflight and no connection; never changed."""
 
-MAX_RIGHTS = 4096
-"""Topics for which one client's right is remembered."""
 
-
-class Session(Subscriber):
+class Session(RightsHolder):
     """One client's session.  ``connection`` is None while the client is away."""
 
     is_local = False
@@ -69,8 +64,6 @@ class Session(Subscriber):
         "_freed",
         "_last_packet_id",
         "_unsent",
-        "avatar",
-        "broker",
         "expiry_interval",
         "inflight",
         "is_durable",
@@ -78,7 +71,6 @@ class Session(Subscriber):
         "pending",
         "quota",
         "received",
-        "rights",
         "stamp",
         "version",
         "will",
@@ -480,54 +472,7 @@ class Session(Subscriber):
             self.quota = self.window
             self.pump()
 
-    # --- rights --------------------------------------------------------------------------------------------------
-
-    def authorize(self, avatar: Any) -> None:
-        """Other rights hold from now on: what was answered before, plans of delivery included, is asked again."""
-        if avatar is not None or self.avatar is not None:
-            for topic_filter in self.subscriptions:
-                self.broker.routes.invalidate(matched_filter(topic_filter))
-        self.avatar = avatar
-        self.rights = NO_RIGHTS
-
-    def may_receive(self, topic: str) -> bool:
-        """Asked when a delivery plan is made, and again when a delivery has waited."""
-        if self.avatar is None:
-            return True
-        return self.broker.guard.ask(self.avatar.may_receive, topic)
-
-    def may_receive_delivery(self, delivery: Delivery) -> bool:
-        """The same for a delivery: a P2P message is received by right of its address, unless the options say more."""
-        if delivery.is_p2p and not self.broker.p2p.options.check_receive:
-            return True
-        return self.may_receive(delivery.message.topic.decode())
-
-    def may_use(self, route: Route) -> bool:
-        """May the client publish along this route?  ``ask_right`` has been called before."""
-        right = self.ask_right(route)
-        return right if isinstance(right, bool) else False
-
-    def ask_right(self, route: Route) -> bool | Deferred[bool]:
-        """The right to publish along this route, asked once; a Deferred while the answer is on its way."""
-        if self.avatar is None:
-            return True
-        rights = self.rights
-        if rights is NO_RIGHTS:
-            rights = self.rights = {}
-        known = rights.get(route)
-        if known is not None:
-            return known
-        if route.refusal is not None:
-            return False
-        if len(rights) >= MAX_RIGHTS:
-            rights.clear()
-        right = ask_right(self.broker.guard, self.avatar, route)
-        if isinstance(right, Deferred):
-            return right.addCallback(lambda answer: rights.setdefault(route, answer))
-        rights[route] = right
-        return right
-
-    # --- counting ------------------------------------------------------------------------------------------------
+    # --- the end -------------------------------------------------------------------------------------------------
 
     def forget(self) -> None:
         """The session ends: whoever may still know it, a route for one, keeps nothing that grew with it.  What waits in
