@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.brokers import ROOT, free_port
 from benchmarks.probes import NotAvailable
-from tests.faults.crash import VARIABLE
+from tests.faults.crash import EPITAPH, VARIABLE
 
 START_TIMEOUT = 30.0
 
@@ -24,12 +24,14 @@ class BrokerProcess:
 
     name = "broker"
     has_p2p = False
+    keeps_wills = False
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.port = free_port()
         self.log = directory / "log"
         self.process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0  # bytes of the log that earlier lives have written
         directory.chmod(0o777)  # mosquitto, started by root, becomes a user of its own
 
     def command(self) -> list[str]:
@@ -42,6 +44,7 @@ class BrokerProcess:
         if crash_at:
             environment[VARIABLE] = crash_at
         with self.log.open("ab") as output:
+            self._log_start = output.tell()
             self.process = subprocess.Popen(
                 [*wrapper, *self.command(), *extra],
                 cwd=ROOT,
@@ -66,6 +69,12 @@ class BrokerProcess:
     @property
     def is_running(self) -> bool:
         return self.process is not None and self.process.poll() is None
+
+    def has_crashed(self, point: str) -> bool:
+        """Was it the crash point that ended it since it was started?"""
+        with self.log.open("rb") as log:
+            log.seek(self._log_start)
+            return f"{EPITAPH}{point}\n".encode() in log.read()
 
     def exit_code(self) -> int | None:
         """Of the process, which is about to end; None where it does not."""
@@ -105,6 +114,7 @@ class Ours(BrokerProcess):
     """``twistd p2pmqtt`` with the SQLite store, in the directory ``store`` if that is given."""
 
     has_p2p = True
+    keeps_wills = True
 
     def __init__(self, directory: Path, durability: str = "commit", store: Path | None = None) -> None:
         super().__init__(directory)
