@@ -54,7 +54,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--durability", choices=("commit", "full", "both"), default="both")
     parser.add_argument("--longest", type=float, metavar="S", default=3.0, help="seconds before a kill, at most")
     parser.add_argument("--at", metavar="PATTERN", default="*", help="the points, as in 'commit.*'")
-    parser.add_argument("--jobs", type=int, metavar="N", default=4, help="points that are hit side by side")
+    parser.add_argument("--jobs", type=int, metavar="N", default=6, help="points that are hit side by side")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.crash import AT_START, AT_STOP
+from tests.faults.forks import Forked
 from tests.faults.ledger import bad
 from tests.faults.lives import Lives
 from tests.faults.peer import Gone
-from tests.faults.processes import Ours
 from tests.faults.tables import aligned
 
 COUNTS = (1, 2, 3, 5, 10, 30)
@@ -64,7 +64,7 @@ class PointLoop:
     def __init__(self, point: str, durability: str, directory: Path, seed: int) -> None:
         self._point = point
         self._directory = directory
-        self._broker = Ours(directory, durability)
+        self._broker = Forked(directory, durability)
         self._lives = Lives(self._broker, seed)
         self._most = COUNTS[-1]
         self.hits = self.kills = 0
