@@ -106,11 +106,14 @@ def run_kills(options: argparse.Namespace) -> bool:
 def run_points(options: argparse.Namespace) -> bool:
     """Ours only: others have no such points."""
     points = [point for point in POINTS if fnmatchcase(point, options.at)]
+    root = Path(tempfile.mkdtemp(prefix="p2pmqtt-points-"))
     results: list[PointResult] = []
     for durability in durabilities(options):
-        for result in hit_all(points, options.points, durability, options.seed, options.jobs):
+        for result in hit_all(points, options.points, durability, root, options.seed, options.jobs):
             results.append(result)
             show(str(result))
+    if not any(root.iterdir()):
+        root.rmdir()
     show(table_of_points(results))
     return bool(results) and all(result.is_clean for result in results)
 

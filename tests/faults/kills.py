@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from tests.faults.crash import AT_STOP
 from tests.faults.ledger import bad
 from tests.faults.lives import Lives, Result
 from tests.faults.peer import Gone
@@ -44,7 +45,7 @@ class KillLoop:
             if not await lives.start_to_crash(point, count):
                 lives.died_at(point)
                 return
-        await lives.live(choose.uniform(0.1, self._longest), is_stopped=bool(point) and choose.random() < 0.1)
+        await lives.live(choose.uniform(0.1, self._longest), is_stopped=point.partition(".")[0] in AT_STOP)
         lives.died_at(point)
 
     def __str__(self) -> str:

@@ -22,7 +22,7 @@ ACCOUNT_TIMEOUT = 180.0
 
 @dataclass
 class Result:
-    """What a loop has found; ``slowest_start`` in seconds."""
+    """What a loop has found; ``slowest_start`` in seconds, from the process's start to the first CONNACK."""
 
     name: str
     kills: int = 0
@@ -100,10 +100,10 @@ class Lives:
         return True
 
     async def account(self) -> None:
-        """Start again, and bring the ledger up to date."""
+        """Start again, and bring the ledger up to date.  Raises ``Gone`` and ``asyncio.TimeoutError``, and notes it."""
         await self.start()
         try:
             await asyncio.wait_for(reconcile(self._clients, self.result.ledger), ACCOUNT_TIMEOUT)
         except (Gone, asyncio.TimeoutError):
-            self.result.notes.append(f"after kill {self.result.kills} a client waited in vain")
+            self.result.notes.append(f"after kill {self.result.kills} a client waited in vain, or was sent away")
             raise

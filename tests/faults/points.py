@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 from tests.faults.crash import AT_START, AT_STOP
@@ -129,17 +129,19 @@ def hit(point: str, times: int, durability: str, root: Path, seed: int) -> Point
     )
 
 
-def hit_all(points: Sequence[str], times: int, durability: str, seed: int, jobs: int) -> Iterator[PointResult]:
-    """Hit every point so often, ``jobs`` of them side by side; a result as soon as it is there."""
-    root = Path(tempfile.mkdtemp(prefix="p2pmqtt-points-"))
-    with ProcessPoolExecutor(jobs) as pool:
+def hit_all(
+    points: Sequence[str], times: int, durability: str, root: Path, seed: int, jobs: int
+) -> Iterator[PointResult]:
+    """Hit every point so often, ``jobs`` of them side by side; a result as soon as it is there.
+
+    In ``root`` stays what is needed to look into what went wrong.
+    """
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:  # processes that have nothing of this one's
         under_way = [
             pool.submit(hit, point, times, durability, root, seed + number) for number, point in enumerate(points)
         ]
         for future in as_completed(under_way):
             yield future.result()
-    if not any(root.iterdir()):
-        root.rmdir()
 
 
 def table(results: Sequence[PointResult]) -> str:

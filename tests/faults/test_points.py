@@ -5,20 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from tests.faults.crash import POINTS
-from tests.faults.points import PointResult, hit, table
+from tests.faults.points import PointResult, hit_all, table
+
+IN_A_TRANSACTION, AT_A_START, AT_A_STOP = "commit.before", "restored.before", "checkpoint.after"
 
 
-@pytest.mark.parametrize("point", ["commit.before", "restored.before", "checkpoint.after"])
-def test_nothing_acknowledged_is_lost(tmp_path: Path, point: str) -> None:
-    """In a transaction, at a start, at a stop."""
-    assert point in POINTS
-    result = hit(point, 1, "commit", tmp_path, seed=1)
-    assert result.is_clean, str(result)
-    assert result.totals["qos 1 acked"]
-    assert result.totals["qos 2 acked"]
+def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
+    points = [IN_A_TRANSACTION, AT_A_START, AT_A_STOP]
+    assert set(points) < set(POINTS)
+    results = list(hit_all(points, 1, "commit", tmp_path, seed=1, jobs=len(points)))
+    assert sorted(result.point for result in results) == sorted(points)
+    for result in results:
+        assert result.is_clean, str(result)
+        assert result.totals["qos 1 acked"]
+        assert result.totals["qos 2 acked"]
     assert not any(tmp_path.iterdir()), "kept only where something is wrong"
 
 
