@@ -23,7 +23,7 @@ from tests.faults.peer import Gone
 from tests.faults.tables import aligned
 
 COUNTS = (1, 2, 3, 5, 10, 30)
-"""At which of its calls a point kills; fewer where that many do not come."""
+"""At which of its calls a point kills; the first where it is at a start or a stop, or where not so many come."""
 
 MISSES = 8
 """So often in a row it may not be reached; by then all of ``COUNTS`` have been tried."""
@@ -63,10 +63,11 @@ class PointLoop:
 
     def __init__(self, point: str, durability: str, directory: Path, seed: int) -> None:
         self._point = point
+        self._name = point.partition(".")[0]
         self._directory = directory
         self._broker = Forked(directory, durability)
         self._lives = Lives(self._broker, seed)
-        self._most = COUNTS[-1]
+        self._most = 1 if self._name in (*AT_START, *AT_STOP) else COUNTS[-1]
         self.hits = self.kills = 0
         self.result = self._lives.result
 
@@ -87,12 +88,12 @@ class PointLoop:
             self.result.notes += self.result.ledger.faults()
 
     async def _round(self) -> bool:
-        lives, choose, name = self._lives, self._lives.choose, self._point.partition(".")[0]
+        lives, choose = self._lives, self._lives.choose
         await lives.live(choose.uniform(BEFORE, WORK))
         self.kills += 1
         count = choose.choice([count for count in COUNTS if count <= self._most])
-        if await lives.start_to_crash(self._point, count) and name not in AT_START:
-            is_stopped = name in AT_STOP
+        if await lives.start_to_crash(self._point, count) and self._name not in AT_START:
+            is_stopped = self._name in AT_STOP
             await lives.live(choose.uniform(BEFORE, WORK) if is_stopped else TO_POINT, is_stopped)
         self._broker.kill()
         self.kills += 1
