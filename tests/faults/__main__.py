@@ -1,6 +1,7 @@
 """`python -m tests.faults --kills 200`: do to a broker what must not harm it, and account for all it acknowledged.
 
 --kills N      kill it again and again, at any moment and at named points of its own code
+--points N     kill it N times at each of these points; ``--at`` names some of them
 --sync         under strace: does each acknowledgement leave after its commit's sync, and survive a power cut?
 --disk-full    its store is on a file system of 1 MiB
 --corrupt N    damage N stores
@@ -16,6 +17,7 @@ import asyncio
 import sys
 import tempfile
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +25,10 @@ from benchmarks.probes import NotAvailable
 from tests.faults.corrupt import damage_stores
 from tests.faults.crash import CRUCIAL, POINTS
 from tests.faults.disk import FullDisk, small_disk
-from tests.faults.kills import KillLoop, Result, table
+from tests.faults.kills import KillLoop, table
+from tests.faults.lives import Result
+from tests.faults.points import PointResult, hit_all
+from tests.faults.points import table as table_of_points
 from tests.faults.processes import Mosquitto, Ours
 from tests.faults.restart import create, restart
 from tests.faults.sync import audit
@@ -40,6 +45,7 @@ def arguments() -> argparse.Namespace:
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--kills", type=int, metavar="N")
+    what.add_argument("--points", type=int, metavar="N")
     what.add_argument("--sync", action="store_true")
     what.add_argument("--disk-full", action="store_true")
     what.add_argument("--corrupt", type=int, metavar="N")
@@ -47,6 +53,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--broker", choices=("ours", "mosquitto", "all"), default="ours")
     parser.add_argument("--durability", choices=("commit", "full", "both"), default="both")
     parser.add_argument("--longest", type=float, metavar="S", default=3.0, help="seconds before a kill, at most")
+    parser.add_argument("--at", metavar="PATTERN", default="*", help="the points, as in 'commit.*'")
+    parser.add_argument("--jobs", type=int, metavar="N", default=6, help="points that are hit side by side")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
@@ -60,11 +68,14 @@ def progress(text: str) -> None:
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
+def durabilities(options: argparse.Namespace) -> tuple[str, ...]:
+    return ("commit", "full") if options.durability == "both" else (options.durability,)
+
+
 def makers(options: argparse.Namespace) -> Iterator[partial[Ours] | partial[Mosquitto]]:
     """The brokers that were asked for; each takes a directory, and ``store``, where to keep its store."""
     if options.broker in ("ours", "all"):
-        durabilities = ("commit", "full") if options.durability == "both" else (options.durability,)
-        for durability in durabilities:
+        for durability in durabilities(options):
             yield partial(Ours, durability=durability)
     if options.broker in ("mosquitto", "all"):
         for settings in ("default", "safest"):
@@ -90,6 +101,21 @@ def run_kills(options: argparse.Namespace) -> bool:
             show(str(loop) + (f"; killed itself at {len(result.points)} crash points" if result.points else ""))
     show(table(results))
     return all(result.is_clean for result in results if result.name.startswith("ours"))
+
+
+def run_points(options: argparse.Namespace) -> bool:
+    """Ours only: others have no such points."""
+    points = [point for point in POINTS if fnmatchcase(point, options.at)]
+    root = Path(tempfile.mkdtemp(prefix="p2pmqtt-points-"))
+    results: list[PointResult] = []
+    for durability in durabilities(options):
+        for result in hit_all(points, options.points, durability, root, options.seed, options.jobs):
+            results.append(result)
+            show(str(result))
+    if not any(root.iterdir()):
+        root.rmdir()
+    show(table_of_points(results))
+    return bool(results) and all(result.is_clean for result in results)
 
 
 def run_sync(options: argparse.Namespace) -> bool:
@@ -146,6 +172,7 @@ def main() -> int:
     options = arguments()
     runs = {
         "kills": run_kills,
+        "points": run_points,
         "sync": run_sync,
         "disk_full": run_disk_full,
         "corrupt": run_corrupt,

@@ -32,6 +32,8 @@ PLACES = {
     "resume": "core.session:Session.resume",
     "open": "core.registry:SessionRegistry.open",
     "leave": "core.registry:SessionRegistry.leave",
+    "end": "core.registry:SessionRegistry.end",
+    "will": "core.wills:PendingWill.publish",
     "hold": "core.commits:Commits.hold",
     "start": "core.commits:Commits.start",
     "acknowledge": "core.commits:Commits._release",
@@ -50,9 +52,13 @@ PLACES = {
     "compare": "store.database:Database._compare_mark",
     "records": "core.restore:Restorer.receive",
     "restored": "core.restore:Restorer.finish",
+    # at an orderly stop
+    "close": "store.database:Database.close",
+    "unmark": "store.mark:Mark.remove",
 }
 
 AT_START = ("database", "check", "compare", "records", "restored")
+AT_STOP = ("close", "checkpoint", "unmark")
 
 STATEMENTS = {
     "begin": "BEGIN",
@@ -63,12 +69,17 @@ STATEMENTS = {
     "received": "INSERT OR REPLACE INTO received",
     "retained": "INSERT OR REPLACE INTO retained",
     "delete": "DELETE FROM delivery",
+    "free": "DELETE FROM message",
+    "drop": "DELETE FROM session",
+    "unsubscribe": "DELETE FROM subscription",
     "forget": "DELETE FROM received",
+    "unretain": "DELETE FROM retained",
     "state": "UPDATE delivery",
     "count": "UPDATE meta",
     "commit": "COMMIT",
+    "checkpoint": "PRAGMA wal_checkpoint",
 }
-"""Statements of a transaction by how they begin."""
+"""Statements of a transaction, and the one at a stop, by how they begin."""
 
 POINTS = tuple(f"{name}.{when}" for name in (*PLACES, *STATEMENTS) for when in ("before", "after"))
 
@@ -92,51 +103,63 @@ CRUCIAL = (
 """Points between a promise and its commit, and between the commit and its acknowledgement."""
 
 HESITATION = 0.02
+"""Seconds."""
+
+EPITAPH = "killed itself at "
 
 
-def die() -> None:
-    """As by ``kill -9``.  In the writer's thread a moment later, so that an acknowledgement that does not wait for its
-    commit has the time to leave."""
-    if threading.current_thread() is not threading.main_thread():
-        time.sleep(HESITATION)
-    os.kill(os.getpid(), signal.SIGKILL)
+class Crash:
+    """SIGKILL at one call of whatever is wrapped; ``place`` is ``name.when``."""
 
+    def __init__(self, place: str, count: int) -> None:
+        self._place = place
+        self._left = count
 
-def crashing(function: Callable[..., Any], when: str, left: list[int]) -> Callable[..., Any]:
-    """The function, with a crash before or after one of its calls."""
+    def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, with the crash before or after it."""
+        when = self._place.partition(".")[2]
 
-    def wrapper(*arguments: Any, **more: Any) -> Any:
-        left[0] -= 1
-        if left[0] == 0 and when == "before":
-            die()
-        result = function(*arguments, **more)
-        if left[0] == 0:
-            die()
-        return result
+        def wrapper(*arguments: Any, **more: Any) -> Any:
+            self._left -= 1
+            is_the_one = self._left == 0  # now: the function may call itself
+            if is_the_one and when == "before":
+                self._die()
+            result = function(*arguments, **more)
+            if is_the_one:
+                self._die()
+            return result
 
-    return wrapper
+        return wrapper
+
+    def _die(self) -> None:
+        """As by ``kill -9``, with a last line in the log that tells it from one.  In the writer's thread a moment
+        later, so that an acknowledgement that does not wait for its commit has the time to leave."""
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(HESITATION)
+        os.write(2, f"{EPITAPH}{self._place}\n".encode())
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def install(point: str) -> None:
     """Prepare the crash at ``name.when:count``."""
     place, _, count = point.partition(":")
-    name, _, when = place.partition(".")
-    left = [int(count or 1)]
+    crash = Crash(place, int(count or 1))
+    name = place.partition(".")[0]
     if name in STATEMENTS:
-        _install_statement(STATEMENTS[name], when, left)
+        _install_statement(STATEMENTS[name], crash)
         return
     module_name, _, path = PLACES[name].partition(":")
     owner_name, _, attribute = path.partition(".")
     owner = getattr(importlib.import_module(f"twisted_p2pmqtt.{module_name}"), owner_name)
-    setattr(owner, attribute, crashing(getattr(owner, attribute), when, left))
+    setattr(owner, attribute, crash.wrap(getattr(owner, attribute)))
 
 
-def _install_statement(start: str, when: str, left: list[int]) -> None:
+def _install_statement(start: str, crash: Crash) -> None:
     class CrashingConnection(sqlite3.Connection):
         def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
             if not sql.startswith(start):
                 return super().execute(sql, *parameters)
-            cursor: sqlite3.Cursor = crashing(super().execute, when, left)(sql, *parameters)
+            cursor: sqlite3.Cursor = crash.wrap(super().execute)(sql, *parameters)
             return cursor
 
     connect = sqlite3.connect

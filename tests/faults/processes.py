@@ -11,12 +11,35 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import IO, Protocol
 
 from benchmarks.brokers import ROOT, free_port
 from benchmarks.probes import NotAvailable
-from tests.faults.crash import VARIABLE
+from tests.faults.crash import EPITAPH, VARIABLE
 
 START_TIMEOUT = 30.0
+
+
+class Process(Protocol):
+    """What ``subprocess.Popen`` can that is needed here."""
+
+    pid: int
+
+    @property
+    def stderr(self) -> IO[bytes] | None:
+        """What it says, where somebody listens."""
+
+    def poll(self) -> int | None:
+        """Its exit code once it has ended."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for that."""
+
+    def send_signal(self, sig: int) -> None:
+        """Send it one, unless it has ended."""
+
+    def kill(self) -> None:
+        """SIGKILL."""
 
 
 class BrokerProcess:
@@ -24,12 +47,14 @@ class BrokerProcess:
 
     name = "broker"
     has_p2p = False
+    keeps_wills = False
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.port = free_port()
         self.log = directory / "log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
+        self._log_start = 0  # bytes of the log that earlier lives have written
         directory.chmod(0o777)  # mosquitto, started by root, becomes a user of its own
 
     def command(self) -> list[str]:
@@ -42,15 +67,21 @@ class BrokerProcess:
         if crash_at:
             environment[VARIABLE] = crash_at
         with self.log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [*wrapper, *self.command(), *extra],
-                cwd=ROOT,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.PIPE if extra else output,
-                start_new_session=bool(wrapper),
-            )
+            self._log_start = output.tell()
+            self.process = self._spawn(environment, output, wrapper, extra)
+
+    def _spawn(
+        self, environment: dict[str, str], output: IO[bytes], wrapper: tuple[str, ...], extra: tuple[str, ...]
+    ) -> Process:
+        return subprocess.Popen(
+            [*wrapper, *self.command(), *extra],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.PIPE if extra else output,
+            start_new_session=bool(wrapper),
+        )
 
     def wait_until_ready(self) -> bool:
         """Wait until it accepts connections; False where it has ended instead."""
@@ -66,6 +97,12 @@ class BrokerProcess:
     @property
     def is_running(self) -> bool:
         return self.process is not None and self.process.poll() is None
+
+    def has_crashed(self, point: str) -> bool:
+        """Was it the crash point that ended it since it was started?"""
+        with self.log.open("rb") as log:
+            log.seek(self._log_start)
+            return f"{EPITAPH}{point}\n".encode() in log.read()
 
     def exit_code(self) -> int | None:
         """Of the process, which is about to end; None where it does not."""
@@ -105,6 +142,7 @@ class Ours(BrokerProcess):
     """``twistd p2pmqtt`` with the SQLite store, in the directory ``store`` if that is given."""
 
     has_p2p = True
+    keeps_wills = True
 
     def __init__(self, directory: Path, durability: str = "commit", store: Path | None = None) -> None:
         super().__init__(directory)

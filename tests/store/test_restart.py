@@ -277,6 +277,33 @@ def test_wills_of_those_who_come_back_are_not_sent(life: Life, restart: Restart)
     assert heard == []
 
 
+def test_a_will_goes_out_though_its_client_is_back_at_once(life: Life, restart: Restart) -> None:
+    """Clients of a broker that is restarted wait in its backlog, and so are there before its first tick."""
+    life.connected("hearing").subscribe("w")
+    life.connected("dying", will=Will("w", b"dead", 1))
+    life.broker.flush()
+    life = restart(life)
+    life.connected("dying", will=Will("w", b"dead again", 1))
+    life.clock.advance(1)
+    assert payloads(life.connected("hearing").messages) == [b"dead"]
+
+
+def test_so_does_one_whose_delay_has_passed_meanwhile(life: Life, restart: Restart) -> None:
+    life.connected("hearing").subscribe("w")
+    life.connected("dying", will=Will("w", b"dead", 1, False, Properties(will_delay_interval=60))).lose()
+    life.broker.flush()
+    life = restart(life, after=60)
+    life.connected("dying")
+    assert payloads(life.connected("hearing").messages) == [b"dead"]
+
+
+def test_a_session_that_expired_meanwhile_is_not_resumed(life: Life, restart: Restart) -> None:
+    life.connected("late", expiry=60).lose()
+    life.broker.flush()
+    life = restart(life, after=60)
+    assert not life.client("late").connect(clean_start=False).session_present
+
+
 class Rights:
     """An authentication method whose data is what the client may publish."""
 

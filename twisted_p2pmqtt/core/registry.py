@@ -47,7 +47,9 @@ class SessionRegistry:
         if session is not None and session.connection is not None:
             broker.stats.sessions_taken_over += 1
             session.connection.close(ReasonCode.SESSION_TAKEN_OVER)  # [MQTT-3.1.4-3] [MQTT3-3.1.4-2]
-            session = self.sessions.get(client_id)  # without an expiry interval it ended just now
+        elif session is not None:
+            self._catch_up(session)
+        session = self.sessions.get(client_id)  # it may have ended just now
         if session is not None and clean_start:  # [MQTT-3.1.2-4] [MQTT3-3.1.2-6]
             self.end(session)
             session = None
@@ -108,6 +110,15 @@ class SessionRegistry:
                     self._expire(session)
                 except Exception:  # one that fails must not stop the others
                     wheel.failed()
+
+    def _catch_up(self, session: Session) -> None:
+        """Its client is back: do first what is due, for timers are late by a tick, and all are after a restart."""
+        assert session.left_at is not None
+        now, will = self._broker.wheel.clock(), session.will
+        if session.ends_at <= now:
+            self._expire(session)
+        elif will is not None and session.left_at + will.delay <= now:  # [MQTT-3.1.2-8] [MQTT3-3.1.2-8]
+            self._publish_will(session)
 
     def end(self, session: Session) -> None:
         """Forget the session and everything in it; its will goes out now if it has not before [MQTT-3.1.2-8]."""
