@@ -7,7 +7,7 @@ In Python a property list is a dict keyed by the specification's names in snake_
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypedDict, cast
+from typing import Any, NamedTuple, NoReturn, TypedDict, cast
 
 from twisted_p2pmqtt.codec.constants import PacketType, PropertyId, ReasonCode
 from twisted_p2pmqtt.codec.errors import MalformedPacket, ProtocolViolation
@@ -56,16 +56,26 @@ class Properties(TypedDict, total=False):
     shared_subscription_available: int
 
 
-class _Nothing(dict):  # type: ignore[type-arg]  # of any dict
-    """The empty property list that every packet without properties shares; hashable, and deaf to writes."""
+class _Nothing(dict[str, Any]):
+    """The empty property list that every packet without properties shares, deaf to writes."""
 
     __slots__ = ()
-    __hash__ = object.__hash__  # type: ignore[assignment]  # dict has none
 
-    def _refuse(self, *args: object, **more: object) -> Any:
+    # Each in full: a compiled class (setup.py) would not call what is only another name for a method.
+    def __setitem__(self, name: str, value: object) -> NoReturn:
+        self._refuse()
+
+    def __ior__(self, other: object) -> NoReturn:  # type: ignore[misc]  # it never returns
+        self._refuse()
+
+    def setdefault(self, *args: object) -> NoReturn:
+        self._refuse()
+
+    def update(self, *args: object, **more: object) -> NoReturn:
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
         raise TypeError("this property list is shared; make one of your own")
-
-    __setitem__ = setdefault = update = __ior__ = _refuse
 
 
 NO_PROPERTIES: Properties = cast(Properties, _Nothing())
