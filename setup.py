@@ -12,14 +12,13 @@ import sys
 from setuptools import setup
 
 COMPILED = [
-    f"twisted_p2pmqtt/codec/{name}.py"
-    for name in ("decode", "primitives", "properties", "reader", "topics", "writer")
+    f"twisted_p2pmqtt/codec/{name}.py" for name in ("decode", "primitives", "properties", "reader", "topics", "writer")
 ]
 
 if os.environ.get("P2PMQTT_MYPYC") != "1":
     setup()
 elif {"egg_info", "dist_info"} & set(sys.argv):  # pip asks what this is and what building it needs
-    setup(setup_requires=["mypy >= 1.13"])
+    setup(setup_requires=["mypy >= 2"])
 else:
     from mypyc.build import mypycify
 
