@@ -25,7 +25,16 @@ from twisted_p2pmqtt import __version__
 pytestmark = [pytest.mark.packaging, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md", "p2pmqtt.example.toml")
+SOURCES = (
+    "setup.cfg",
+    "setup.py",
+    "pyproject.toml",
+    "MANIFEST.in",
+    "README.md",
+    "LICENSE",
+    "CHANGELOG.md",
+    "p2pmqtt.example.toml",
+)
 FOLDERS = ("twisted_p2pmqtt", "twisted", "tests", "docs")
 LEFTOVERS = shutil.ignore_patterns("__pycache__", "dropin.cache", "node_modules", "*.egg-info")
 

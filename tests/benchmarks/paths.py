@@ -1,7 +1,8 @@
 """The ways of a message, each as bursts in memory: reader, broker, session and sink, without a socket.
 
-A burst is one read of many packets, as a busy connection sees it, with every exchange that the QoS asks for.  Only the
-broker's own work is timed; what stands for the clients (reading what they got, making their answers) is not.
+A burst is one read of many packets, as a busy connection sees it, with every exchange that the QoS asks for; single
+packets come one a read and one a turn, as from many connections that are not.  Only the broker's own work is timed;
+what stands for the clients (reading what they got, making their answers) is not.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ class Peer:
         self._written.append(b"".join(self.sink))
         self.sink.clear()
 
-    def take(self) -> tuple[int, bytes]:
-        """How many messages came since last time, and what is to be answered to all that came."""
+    def take(self) -> tuple[int, list[bytes]]:
+        """How many messages came since last time, and the packets to answer all that came."""
         messages = 0
         answers: list[Acknowledgement] = []
         packets = self._reader.feed(b"".join(self._written))
@@ -83,7 +84,7 @@ class Peer:
                 answers.append(Pubrel(packet.packet_id))
             elif isinstance(packet, Pubrel):
                 answers.append(Pubcomp(packet.packet_id))
-        return messages, b"".join(encode(answer, self.version) for answer in answers)
+        return messages, [encode(answer, self.version) for answer in answers]
 
     def close(self) -> None:
         """The broker ends the connection: nothing here makes it."""
@@ -98,37 +99,45 @@ class Peer:
 class Burst:
     """Messages from one publisher to its receivers; calling it gives the CPU seconds that one message took."""
 
+    is_single = False
+    """Each packet in a read and a turn of its own?"""
+
     def __init__(self, broker: Broker, publisher: Peer, receivers: list[Peer], messages: list[Message]) -> None:
         self._broker = broker
         self._publisher = publisher
         self._peers = [publisher, *receivers]
-        self._data = b"".join(encode(message, publisher.version) for message in messages)
+        self._packets = [encode(message, publisher.version) for message in messages]
         self._count = len(messages)
         self._expected = len(messages) * len(receivers)
         self.before: Callable[[], None] = lambda: None
 
     def __call__(self) -> float:
         self.before()
-        spent = self._timed([(self._publisher, self._data)])
+        spent = self._timed([(self._publisher, self._packets)])
         came = 0
         while True:
             answers = []
             for peer in self._peers:
-                messages, answer = peer.take()
+                messages, packets = peer.take()
                 came += messages
-                if answer:
-                    answers.append((peer, answer))
+                if packets:
+                    answers.append((peer, packets))
             if not answers:
                 break
             spent += self._timed(answers)
         assert came == self._expected, f"{came} of {self._expected} messages came"
         return spent / self._count
 
-    def _timed(self, inputs: list[tuple[Peer, bytes]]) -> float:
+    def _timed(self, inputs: list[tuple[Peer, list[bytes]]]) -> float:
+        if self.is_single:
+            turns = [[(peer, packet)] for peer, packets in inputs for packet in packets]
+        else:
+            turns = [[(peer, b"".join(packets)) for peer, packets in inputs]]
         start = cpu()
-        for peer, data in inputs:
-            peer.connection.receive(data)
-        self._broker.flush()
+        for turn in turns:
+            for peer, data in turn:
+                peer.connection.receive(data)
+            self._broker.flush()
         return cpu() - start
 
 
@@ -190,6 +199,27 @@ def subscribed(qos: int, version: int) -> Burst:
     return _to_one("dev/receiver/t", "dev/receiver/t", qos, version)
 
 
+def single(qos: int, version: int) -> Burst:
+    """A message that names its target and comes alone."""
+    burst = p2p(qos, version)
+    burst.is_single = True
+    return burst
+
+
+def with_properties() -> Burst:
+    """A message with the properties of a request, to the one client that has subscribed."""
+    broker = make_broker(Clock())
+    receiver = client(broker, "receiver", 5, "dev/receiver/t", 1)
+    messages = _messages(["dev/receiver/t"] * BATCH, 1)
+    for message in messages:
+        message.properties = {
+            "response_topic": "app/answers",
+            "correlation_data": b"1",
+            "user_properties": [("a", "b")],
+        }
+    return Burst(broker, client(broker, "publisher", 5), [receiver], messages)
+
+
 def fan(qos: int) -> Burst:
     """A message to 500 clients."""
     broker = make_broker(Clock())
@@ -234,6 +264,9 @@ def _paths() -> dict[str, Path]:
         for qos in (0, 1, 2):
             title = f"subscription, {word}, QoS {qos}"
             paths[f"sub-{word}-qos{qos}"] = Path(title, partial(subscribed, qos, version))
+        for qos in (0, 1):
+            paths[f"single-{word}-qos{qos}"] = Path(f"single P2P, {word}, QoS {qos}", partial(single, qos, version))
+    paths["sub-5.0-properties"] = Path("subscription, 5.0, QoS 1, 3 properties", with_properties)
     paths["fan-qos0"] = Path(f"one to {FAN}, QoS 0", partial(fan, 0))
     paths["fan-qos1"] = Path(f"one to {FAN}, QoS 1", partial(fan, 1))
     paths["route-miss"] = Path(f"a new topic, {STRANGERS:,} other subscriptions", route_miss)

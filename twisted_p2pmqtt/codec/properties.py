@@ -7,7 +7,7 @@ In Python a property list is a dict keyed by the specification's names in snake_
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypedDict, cast
+from typing import Any, NamedTuple, NoReturn, TypedDict, cast
 
 from twisted_p2pmqtt.codec.constants import PacketType, PropertyId, ReasonCode
 from twisted_p2pmqtt.codec.errors import MalformedPacket, ProtocolViolation
@@ -56,17 +56,38 @@ class Properties(TypedDict, total=False):
     shared_subscription_available: int
 
 
-class SharedProperties(dict):  # type: ignore[type-arg]  # of any dict
-    """A property list that many messages share: hashable, and deaf to writes."""
+class SharedProperties(dict[str, Any]):
+    """A property list that many messages share, deaf to writes."""
 
     __slots__ = ()
-    __hash__ = object.__hash__  # type: ignore[assignment]  # dict has none
 
-    def _refuse(self, *args: object, **more: object) -> Any:
+    # Each in full: a compiled class (setup.py) would not call what is only another name for a method.
+    def __setitem__(self, name: str, value: object) -> NoReturn:
+        self._refuse()
+
+    def __delitem__(self, name: str) -> NoReturn:
+        self._refuse()
+
+    def __ior__(self, other: object) -> NoReturn:  # type: ignore[misc]  # it never returns
+        self._refuse()
+
+    def setdefault(self, *args: object) -> NoReturn:
+        self._refuse()
+
+    def update(self, *args: object, **more: object) -> NoReturn:
+        self._refuse()
+
+    def pop(self, *args: object) -> NoReturn:
+        self._refuse()
+
+    def popitem(self) -> NoReturn:
+        self._refuse()
+
+    def clear(self) -> NoReturn:
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
         raise TypeError("this property list is shared; make one of your own")
-
-    __setitem__ = __delitem__ = __ior__ = _refuse
-    setdefault = update = pop = popitem = clear = _refuse
 
 
 NO_PROPERTIES: Properties = cast(Properties, SharedProperties())
