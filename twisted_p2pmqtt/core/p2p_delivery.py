@@ -56,7 +56,9 @@ class P2PDelivery:
     def publish(self, route: Route, message: Message, publisher: Publisher) -> Outcome:
         """One copy to the target's session; the outcome is what the sender may know."""
         target = route.session
-        if target is None or target.encoding != route.encoding or message.properties or message.retain:
+        if target is None or target.encoding != route.encoding:
+            target = self._find(route)
+        if target is None or message.properties or message.retain:
             return self._publish(route, message, publisher)
         # Nothing but the topic changes, and the sender's name comes in where the target can read it.
         if message.qos:
@@ -64,7 +66,7 @@ class P2PDelivery:
             message.readdress(route.target_topic, stamp.properties, stamp.body)
             return self._deliver(target, Delivery(message, message.qos, 0, b"", True), publisher)
         payload = message.body[message.start :] if message.start else message.body
-        if route.head_size != len(payload) or (route.encoding == 5 and route.head_sender != publisher.client_id):
+        if route.head_size != len(payload) or (route.head_sender is not publisher and route.encoding == 5):
             self._encode_head(route, len(payload), publisher)
         sink = target.sink
         if not sink:
@@ -79,23 +81,23 @@ class P2PDelivery:
         if route.encoding == 5:
             block = (stamp_of(publisher) if self._is_stamped else NO_STAMP).block
         route.head = encode_head(route.target_topic, 0, len(block) + size) + block
-        route.head_size, route.head_sender = size, publisher.client_id
+        route.head_size, route.head_sender = size, publisher
 
     def _find(self, route: Route) -> Session | None:
-        """The target's session, which the route remembers where the next message may go straight to it: one with an
+        """The target's session where messages may go straight to it, which the route then remembers: one with an
         encoding is connected, and so is still the client's.
         """
         target = self._sessions.get(route.target)
-        if target is not None and target.encoding and self._is_direct:
-            route.session, route.encoding, route.head_size = target, target.encoding, -1
-        else:
+        if target is None or not target.encoding or not self._is_direct:
             route.session = None
-        return target
+        else:
+            route.session, route.encoding, route.head_size = target, target.encoding, -1
+        return route.session
 
     def _publish(self, route: Route, message: Message, publisher: Publisher) -> Outcome:
         """The same with all that options, properties and absent targets ask for."""
         broker, options = self._broker, self.options
-        target: Subscriber | None = self._find(route)
+        target: Subscriber | None = self._sessions.get(route.target)
         if self._hides and isinstance(publisher, Session) and publisher.connection is not None:
             broker.touched.append(publisher.connection)  # its acknowledgement is written before the target's message
         if message.retain:

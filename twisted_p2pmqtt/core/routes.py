@@ -28,6 +28,7 @@ from twisted_p2pmqtt.core.topic_index import TopicIndex
 
 if TYPE_CHECKING:
     from twisted_p2pmqtt.core.delivery import Outcome
+    from twisted_p2pmqtt.core.publisher import Publisher
     from twisted_p2pmqtt.core.session import Session
     from twisted_p2pmqtt.core.subscriber import Subscriber
 
@@ -152,7 +153,7 @@ class Route:
         self.refusal: Outcome | None = None
         self.plan: Plan | None = None
         self.head = b""
-        self.head_sender = ""
+        self.head_sender: Publisher | None = None
         self.head_size = -1
 
     def refuse(self, outcome: Outcome, is_for_clients: bool = False, is_malformed: bool = False) -> None:
