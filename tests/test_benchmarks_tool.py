@@ -24,7 +24,7 @@ from benchmarks import __main__ as command
 from benchmarks import chart, frames, links
 from benchmarks.brokers import BrokerSpec, mosquitto_config, ours_config, running
 from benchmarks.load import Load, LoadSpec, run_load
-from benchmarks.presence import ask
+from benchmarks.presence import Times, ask
 from benchmarks.probes import NotAvailable, check_acl, check_connection, check_store
 from benchmarks.rows import MOSQUITTO, Row, Side, Target, all_rows
 from benchmarks.runner import Line, Plan, RowFailed, measure, run_side
@@ -427,7 +427,12 @@ def test_presence_asks_every_kind_of_target_as_often() -> None:
     with running(BrokerSpec(deep_queues=True, hide_presence=True)) as broker:
         times = ask(broker.port, questions=20)
     assert {name: len(each) for name, each in times.by_target.items()} == {"online": 20, "absent": 20, "nobody": 20}
-    assert times.ratio >= 1
+
+
+def test_presence_compares_the_slowest_median_with_the_fastest() -> None:
+    times = Times({"online": [1000, 1040, 9000], "absent": [1000] * 3, "nobody": [900, 1000, 1100]})
+    assert times.ratio == 1.04
+    assert "1.040 times" in str(times)
 
 
 @pytest.mark.interop

@@ -43,8 +43,9 @@ CONNACK = bytes.fromhex("20 02 00 00")
 
 
 def run(*command: str | Path, cwd: Path, code: int = 0) -> str:
-    """Run a command without this process's own Python paths, and give what it prints; fails unless it exits so."""
-    environ = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    """Run a command without what this process was told for itself, give what it prints; fails unless it exits so."""
+    own = ("PYTHONPATH", "PYTHONHOME", "P2PMQTT_MYPYC")
+    environ = {name: value for name, value in os.environ.items() if name not in own}
     done = subprocess.run(
         [str(part) for part in command], cwd=cwd, env=environ, text=True, capture_output=True, timeout=300
     )

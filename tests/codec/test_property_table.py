@@ -3,6 +3,8 @@
 ``SPECIFIED`` is the specification's table 2-4 once more, written from the text and in its letters.
 """
 
+import copy
+import pickle
 from typing import NamedTuple
 
 import pytest
@@ -14,6 +16,7 @@ from twisted_p2pmqtt.codec.properties import (
     NO_PROPERTIES,
     TABLE,
     WILL,
+    SharedProperties,
     decode_properties,
     encode_properties,
     encode_property_body,
@@ -202,3 +205,11 @@ def test_the_shared_empty_list_cannot_be_written_to() -> None:
         NO_PROPERTIES.update({"topic_alias": 1})
     assert not NO_PROPERTIES
     assert {**NO_PROPERTIES, "topic_alias": 1} == {"topic_alias": 1}
+
+
+def test_a_copy_of_a_shared_list_is_ones_own() -> None:
+    shared = SharedProperties(user_properties=[("a", "b")])
+    for made in (copy.copy(shared), copy.deepcopy(shared), pickle.loads(pickle.dumps(shared))):
+        assert made == shared
+        made["topic_alias"] = 1
+    assert "topic_alias" not in shared

@@ -224,6 +224,18 @@ def test_a_member_that_comes_back_gets_them_itself(world: World) -> None:
     assert all(each.dup for each in again.messages)
 
 
+def test_they_do_though_the_group_had_no_member_meanwhile(world: World) -> None:
+    silent = world.rejoin("silent", acknowledges=False)
+    silent.subscribe(SHARED)
+    sent = publish(world, 1, 1)
+    silent.unsubscribe(SHARED)
+    other = world.join("other")
+    other.subscribe(SHARED)
+    silent.lose()
+    world.wait(3601)
+    assert payloads(other) == sent
+
+
 @pytest.mark.parametrize("qos", [1, 2])
 def test_waiting_messages_go_to_another_member_when_the_session_ends(world: World, qos: int) -> None:
     away = world.rejoin("away")

@@ -82,6 +82,18 @@ def test_a_handler_may_change_the_properties_that_it_got(broker: Broker) -> None
     assert broker.stats.hook_errors == 0
 
 
+def test_what_a_handler_does_to_its_request_does_not_change_where_the_answer_goes(broker: Broker) -> None:
+    def change(request: Message) -> bytes:
+        request.properties = {"response_topic": 5}  # type: ignore[typeddict-item]  # nonsense
+        request.qos = 7
+        return b"answer"
+
+    broker.register_endpoint("service", change)
+    app = client(broker, "app")
+    publish(app, "p2p/service/t", b"?", 1, properties=asking())
+    assert heard(app) == [("answer", b"answer")]
+
+
 @pytest.mark.parametrize("qos", [0, 1, 2])
 @pytest.mark.parametrize("how", ["at once", "later", "coroutine"])
 def test_the_answer_goes_to_the_response_topic(clock: Clock, broker: Broker, how: str, qos: int) -> None:

@@ -443,3 +443,22 @@ def test_a_canceller_that_raises(clock: Clock) -> None:
     wait(clock)
     assert isinstance(sender.take(Puback), Puback)
     assert Canary(broker).sings()
+
+
+def test_a_right_that_ends_the_member_that_it_is_asked_about(clock: Clock) -> None:
+    broker = make_broker(clock)
+
+    class Ending(Avatar):
+        def may_receive(self, topic: str) -> bool:
+            broker.disconnect("first")
+            return True
+
+    factory = guarded_factory(broker, {"first": Ending()})
+    for client_id in ("first", "second"):
+        client(factory, client_id).subscribe("$share/g/t", qos=1)
+    sender = client(broker, "app")
+    answer = publish(sender, "t", b"hey")
+    assert answer is not None
+    assert answer.reason_code == 0
+    assert not sender.is_closed
+    assert broker.stats.internal_errors == 0

@@ -145,6 +145,30 @@ def test_an_illegal_filter_is_told(broker: Broker, topic_filter: str) -> None:
         broker.subscribe(topic_filter, lambda message: None)
 
 
+@pytest.mark.parametrize("qos", [-1, 3, 4])
+def test_an_illegal_qos_is_told(broker: Broker, qos: int) -> None:
+    with pytest.raises(ValueError, match="QoS"):
+        broker.subscribe("t", lambda message: None, qos)
+    assert broker.tree.count == 0
+
+
+def test_what_a_callback_does_to_a_message_nobody_else_sees(broker: Broker) -> None:
+    def change(message: Message) -> None:
+        message.properties.pop("response_topic", None)
+        message.topic = b"elsewhere"
+
+    broker.subscribe("t", change)
+    device = client(broker, "device")
+    device.subscribe("t", qos=1)
+    for receiver in (device, client(broker, "later")):
+        if receiver is not device:
+            receiver.subscribe("t")
+        else:
+            publish(client(broker, "app"), "t", b"hey", 1, retain=True, properties={"response_topic": "app/answer"})
+        (message,) = receiver.messages
+        assert (message.topic, message.properties) == (b"t", {"response_topic": "app/answer"})
+
+
 def test_a_callback_may_publish_and_unsubscribe(broker: Broker) -> None:
     got: list[bytes] = []
 

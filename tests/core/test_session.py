@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from twisted.internet.task import Clock
 
-from tests.core.support import client, heard, offline, persistent, publish
+from tests.core.support import LONG, client, heard, offline, persistent, publish
 from twisted_p2pmqtt.codec.message import Message
-from twisted_p2pmqtt.codec.packets import Puback, Pubcomp, Pubrec, Pubrel
+from twisted_p2pmqtt.codec.packets import Connect, Puback, Pubcomp, Pubrec, Pubrel
+from twisted_p2pmqtt.codec.properties import Properties
+from twisted_p2pmqtt.codec.writer import encode
 from twisted_p2pmqtt.core.broker import Broker
 from twisted_p2pmqtt.core.delivery import (
     OFFLINE_QOS0,
@@ -328,6 +330,21 @@ def test_a_session_that_loses_a_blocked_socket_goes_on_with_the_next(
     target.lose()
     again = persistent(session.broker, "dev")
     assert [payload for _, payload in heard(again)] == [b"before", b"1"]
+
+
+def test_a_release_that_is_owed_is_no_message_to_be_dropped(clock: Clock) -> None:
+    broker = make_broker(clock)
+    target = persistent(broker, "dev", acknowledges=False)
+    publish(client(broker, "app"), "p2p/dev/t", qos=2)
+    target.send(Pubrec(target.messages[0].packet_id))
+    target.lose()
+    again = MemoryClient(broker, "dev")
+    answers, qos0 = Bin(), Bin()
+    again.protocol.connection.block(answers, qos0)
+    properties: Properties = {"session_expiry_interval": LONG}
+    again.protocol.dataReceived(encode(Connect("dev", 5, clean_start=False, properties=properties), 5))
+    assert answers[1:] == [encode(Pubrel(1), 5)]
+    assert qos0 == []
 
 
 # --- outcomes ---------------------------------------------------------------------------------------------------------

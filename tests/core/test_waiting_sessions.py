@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from tests.core.support import LONG
-from twisted_p2pmqtt.codec.packets import SubscriptionRequest
+from twisted_p2pmqtt.codec.packets import SubscriptionRequest, Will
 from twisted_p2pmqtt.codec.properties import Properties
 from twisted_p2pmqtt.core import registry
 from twisted_p2pmqtt.core.broker import Broker
@@ -128,3 +128,83 @@ def test_one_end_that_fails_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> N
     broker.advance()
     assert list(broker.sessions) == ["b"]
     assert broker.stats.internal_errors == 1
+
+
+class FailingStore(MemoryStore):
+    """Durable, but it cannot save a session at first."""
+
+    durable = True
+    failures = 1
+
+    def save_session(self, record: SessionRecord) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise OSError("of a test")
+
+
+def test_a_session_whose_opening_failed_waits_and_ends_like_others() -> None:
+    clock = Clock()
+    broker = make_broker(clock, FailingStore())
+    properties = Properties(session_expiry_interval=LONG)
+    with pytest.raises(AssertionError):
+        MemoryClient(broker, "c").connect(clean_start=False, properties=properties)
+    again = MemoryClient(broker, "c")
+    assert not again.connect(clean_start=False, properties=properties).reason_code
+    again.lose()
+    clock.advance(LONG)
+    broker.advance()
+    assert not broker.sessions
+
+
+def test_the_reactor_has_its_turns_while_many_sessions_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twisted_p2pmqtt.core.broker.SLICE", -1.0)
+    clock = Clock()
+    broker = make_broker(clock)
+    for number in range(10):
+        leave(broker, str(number))
+    clock.rightNow += LONG
+    broker.advance()
+    assert len(broker.sessions) == 9
+    broker.advance()  # the ticker's: no more turns are asked for by that
+    calls: Any = clock.getDelayedCalls()
+    assert [call.func for call in calls].count(broker._advance_on) == 1
+    clock.advance(0)
+    assert not broker.sessions
+
+
+def test_and_while_many_wills_are_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    broker = make_broker(clock)
+    heard: list[bytes] = []
+    broker.subscribe("wills/#", lambda message: heard.append(message.payload))
+    properties = Properties(session_expiry_interval=LONG)
+    for number in range(10):
+        client = MemoryClient(broker, str(number))
+        will = Will(f"wills/{number}", b"%d" % number, properties=Properties(will_delay_interval=60))
+        client.connect(clean_start=False, properties=properties, will=will)
+        client.lose()
+    monkeypatch.setattr("twisted_p2pmqtt.core.broker.SLICE", -1.0)
+    clock.rightNow += 61
+    broker.advance()
+    assert heard == [b"0"]
+    clock.advance(0)
+    assert heard == [b"%d" % number for number in range(10)]
+
+
+def test_a_will_that_fails_keeps_no_connection_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    broker = make_broker(clock)
+    client = MemoryClient(broker, "c")
+    properties = Properties(session_expiry_interval=LONG)
+    client.connect(clean_start=False, properties=properties, will=Will("w", b""))
+
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("of a test")
+
+    monkeypatch.setattr(broker.fan_out, "publish", fail)
+    client.lose()
+    assert broker.stats.internal_errors == 1
+    assert broker.stats.connections_open == 0
+    clock.advance(LONG)
+    broker.advance()
+    assert not broker.sessions

@@ -212,6 +212,36 @@ class Watching(MQTTProtocol):
         super().dataReceived(data)
 
 
+class Sniffing(Protocol):
+    """Becomes MQTT with the first bytes, as a port for several protocols does."""
+
+    mqtt: MQTTFactory
+
+    def dataReceived(self, data: bytes) -> None:
+        transport: Any = self.transport
+        protocol: Any = MQTTFactory.buildProtocol(self.mqtt, transport.getPeer())
+        transport.protocol = protocol
+        protocol.makeConnection(transport)
+        protocol.dataReceived(data)
+
+
+class Proxy:
+    """A transport that no group can read, for it is not the socket's own."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class Proxied(MQTTProtocol):
+    """Has its transport wrapped."""
+
+    def makeConnection(self, transport: Any) -> None:
+        super().makeConnection(Proxy(transport))  # type: ignore[no-untyped-call]  # Twisted's
+
+
 class Greeting(Protocol):
     """No MQTT at all."""
 
@@ -237,6 +267,15 @@ async def test_the_reactor_is_asked_once_a_port_to_read_and_not_to_read() -> Non
     clients.append(await connected(clock, endpoint, "tcp", None, "watched"))
     assert sessions["watched"].connection.wire.transport in clock.getReaders()
     assert b"watched" in Watching.seen
+
+    factory.protocol = Proxied
+    clients.append(await connected(clock, endpoint, "tcp", None, "proxied"))
+    await clients[-1].publish("t", b"", qos=1)
+
+    factory.protocol, factory.other, Sniffing.mqtt = MQTTProtocol, Sniffing, factory
+    clients.append(await connected(clock, endpoint, "tcp", None, "sniffed"))
+    assert sessions["sniffed"].connection.wire.transport not in clock.getReaders()
+    await clients[-1].publish("t", b"", qos=1)
 
     factory.other, Greeting.heard = Greeting, Deferred()
     greeter = await connectProtocol(endpoint, Protocol())

@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from twisted_p2pmqtt.codec.primitives import encode_varint
-from twisted_p2pmqtt.codec.properties import NO_PROPERTIES, Properties, encode_property_body
+from twisted_p2pmqtt.codec.properties import NO_PROPERTIES, Properties, copy_properties, encode_property_body
 
 RETAIN, DUP = 0x01, 0x08
 
@@ -77,6 +77,14 @@ class Message:
     def size(self) -> int:
         """Bytes that keeping this message costs: payload and topic, and properties of one from the wire."""
         return len(self.body) if self.start else len(self.topic) + len(self.body)
+
+    def copy(self) -> Message:
+        """One that shares nothing that could be changed."""
+        copy = Message(self.topic, self.body, self.start, self.qos, self.retain, self.dup, self.packet_id)
+        if self.properties:
+            copy.properties = copy_properties(self.properties)
+        copy.expires_at = self.expires_at
+        return copy
 
     def readdress(self, topic: bytes, properties: Properties, property_body: bytes | None = None) -> None:
         """Give the message another topic and other properties, before anybody else has seen it.

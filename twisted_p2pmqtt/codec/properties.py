@@ -86,6 +86,10 @@ class SharedProperties(dict[str, Any]):
     def clear(self) -> NoReturn:
         self._refuse()
 
+    def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
+        """A copy is nobody's but its owner's."""
+        return dict, (dict(self),)
+
     def _refuse(self) -> NoReturn:
         raise TypeError("this property list is shared; make one of your own")
 

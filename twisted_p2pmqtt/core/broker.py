@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -67,6 +68,9 @@ OUTCOME_OF_DROP = {
 
 T = TypeVar("T")
 
+SLICE = 0.01
+"""Seconds in one turn that what is due may take."""
+
 FLUSH_EVERY = 1_048_576
 """Bytes that may be taken in between two flushes, so that one turn's output stays bounded."""
 
@@ -111,6 +115,7 @@ class Broker:
         self.touched: list[Any] = []
         self.clock = clock
         self._flush_call: Any = None
+        self._advance_call: Any = None
         self._taken_in = 0
         self._is_in_round = False
         self._restorer: Restorer | None = None
@@ -392,12 +397,22 @@ class Broker:
             flush()
 
     def advance(self) -> None:
-        """Move time on: what is due happens.  Flush even if the wall clock was set back behind a pending call."""
+        """Move time on: what is due happens.  Flush even if the wall clock was set back behind a pending call.
+
+        Thousands of wills may be due at once, after a restart, or sessions at the end of a long night: they go out a
+        slice at a time, with turns of the reactor in between.
+        """
         if self._restorer is None:
-            self.wheel.advance()
-            self.registry.end_expired()
+            until = perf_counter() + SLICE
+            is_done = self.wheel.advance(until) and self.registry.end_expired(until)
+            if not is_done and self._advance_call is None:
+                self._advance_call = self.clock.callLater(0, self._advance_on)
         if self.touched or self.store.pending:
             self.flush()
+
+    def _advance_on(self) -> None:
+        self._advance_call = None
+        self.advance()
 
     # --- observers and counters ----------------------------------------------------------------------------------
 

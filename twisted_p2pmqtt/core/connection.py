@@ -311,13 +311,13 @@ class Connection:
         if session is None:  # in the middle of an AUTH exchange a client may give up  [MQTT-3.1.2-30]
             self._end(packet.reason_code, is_orderly=True)
             return
+        if "server_reference" in packet.properties:
+            raise ProtocolViolation("a server reference is the server's to give")
         interval = packet.properties.get("session_expiry_interval")
         if interval is not None:
             if session.expiry_interval == 0 and interval != 0:
                 raise ProtocolViolation("the session expiry interval was zero and must stay so")
             self.broker.registry.set_expiry(session, interval)
-        if "server_reference" in packet.properties:
-            raise ProtocolViolation("a server reference is the server's to give")
         self._end(packet.reason_code, is_orderly=packet.reason_code == ReasonCode.SUCCESS)  # [MQTT-3.14.4-3]
 
     @property
@@ -374,7 +374,8 @@ class Connection:
         self._held = None
         self.broker.stats.connections_open -= 1
         session = self.session
-        if session is not None and session.connection is self:
+        # One whose opening failed half-way is nobody's yet, and would else wait for ever.
+        if session is not None and session.connection in (self, None) and session.left_at is None:
             self.broker.registry.leave(session, is_orderly)
             if self.broker.observers:
                 self.broker.observers.tell("disconnected", session.client_id, int(reason_code))

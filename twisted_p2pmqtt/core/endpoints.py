@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted_p2pmqtt.codec.constants import ReasonCode
 from twisted_p2pmqtt.codec.errors import MQTTError
 from twisted_p2pmqtt.codec.message import Message
-from twisted_p2pmqtt.codec.properties import Properties, copy_properties
+from twisted_p2pmqtt.codec.properties import Properties
 from twisted_p2pmqtt.core.delivery import ONLINE, Delivery, Outcome, acknowledged
 from twisted_p2pmqtt.core.guard import name_of
 from twisted_p2pmqtt.core.publisher import NO_RIGHTS, Stamp, ask_right
@@ -68,12 +68,9 @@ class Endpoint(Subscriber):
 
     def serve(self, delivery: Delivery, requester: Publisher) -> Outcome:
         """Call the handler and answer."""
-        guard, message = self._broker.guard, delivery.message
-        message.properties = copy_properties(
-            message.properties
-        )  # the handler's own: a sender's stamp is on all it sends
+        guard = self._broker.guard
         request = _Request(delivery, requester.client_id, requester.avatar, requester.is_local)
-        answer = guard.call(self._handler, message, otherwise=_FAILED)
+        answer = guard.call(self._handler, delivery.message.copy(), otherwise=_FAILED)
         if isinstance(answer, Deferred):
             waiting = guard.within_deadline(answer, name_of(self._handler), otherwise=_FAILED)
             waiting.addCallback(self._answered, request)

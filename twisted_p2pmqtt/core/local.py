@@ -58,6 +58,12 @@ class SendResult:
     reason_code: int
 
 
+def check_qos(qos: int) -> None:
+    """Raise ValueError unless it is one."""
+    if qos not in (0, 1, 2):
+        raise ValueError(f"QoS {qos!r} is none of 0, 1, 2")
+
+
 class LocalClient:
     """The broker's own process as a publisher."""
 
@@ -85,8 +91,7 @@ class LocalClient:
         return broker.commits.covering(int(outcome.reason_code), int(ReasonCode.QUOTA_EXCEEDED))
 
     def _message(self, topic: str, payload: bytes, qos: int, retain: bool, properties: Properties | None) -> Message:
-        if qos not in (0, 1, 2):
-            raise ValueError(f"QoS {qos!r} is none of 0, 1, 2")
+        check_qos(qos)
         raw = topic.encode()
         check_topic_name(raw)
         limits = self._broker.limits
@@ -107,6 +112,7 @@ class LocalClient:
         """Call back for every message that the filter matches, retained ones first."""
         share_name, matched = split_shared(topic_filter)
         check_topic_filter(matched)
+        check_qos(qos)
         local, subscription = LocalSubscription(self._broker, topic_filter, callback), make_subscription(qos)
         self._broker.subscribe_filter(local, topic_filter, subscription)
         if share_name is None:
@@ -183,8 +189,8 @@ class LocalSubscription(Subscriber):
         self._callback = callback
 
     def deliver(self, delivery: Delivery) -> Outcome:
-        """Call back; what the callback raises is counted and logged."""
-        self._broker.guard.notify(self._callback, delivery.message)
+        """Call back; what the callback raises is counted and logged, and what it does to the message is its own."""
+        self._broker.guard.notify(self._callback, delivery.message.copy())
         return ONLINE
 
     def unsubscribe(self) -> None:

@@ -90,7 +90,7 @@ class P2PDelivery:
         target = self._sessions.get(route.target)
         if target is None or not target.encoding or not self._is_direct:
             route.session = None
-        else:
+        elif route.session is not target or route.encoding != target.encoding:
             route.session, route.encoding, route.head_size = target, target.encoding, -1
         return route.session
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
 from math import inf
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -100,8 +101,8 @@ class SessionRegistry:
             ends[:] = [(one.ends_at, one.client_id) for one in self.sessions.values() if one.ends_at < inf]
             heapify(ends)
 
-    def end_expired(self) -> None:
-        """End the sessions whose clients have stayed away for too long."""
+    def end_expired(self, until: float = inf) -> bool:
+        """End the sessions whose clients have stayed away for too long; False where some are left, as with timers."""
         ends, wheel = self._ends, self._broker.wheel
         while ends and ends[0][0] <= wheel.now:
             session = self.sessions.get(heappop(ends)[1])
@@ -110,6 +111,9 @@ class SessionRegistry:
                     self._expire(session)
                 except Exception:  # one that fails must not stop the others
                     wheel.failed()
+            if perf_counter() > until:
+                return False
+        return True
 
     def _catch_up(self, session: Session) -> None:
         """Its client is back: do first what is due, for timers are late by a tick, and all are after a restart."""
@@ -152,7 +156,9 @@ class SessionRegistry:
         for delivery in [*left, *(session.pending or ())]:
             expires_at = delivery.message.expires_at
             if delivery.group is not None and (expires_at is None or expires_at > now):  # [MQTT-4.8.2-5] [MQTT-3.3.2-5]
-                self._broker.fan_out.send_shared(delivery.group, delivery.message)
+                group = self._broker.tree.group(delivery.group.topic_filter)  # as it is now
+                if group is not None:
+                    self._broker.fan_out.send_shared(group, delivery.message)
 
     def _expire(self, session: Session) -> None:
         self._broker.stats.sessions_expired += 1
@@ -162,7 +168,10 @@ class SessionRegistry:
     def _publish_will(self, session: Session) -> None:
         will, session.will = session.will, None
         if will is not None:
-            will.publish()
+            try:
+                will.publish()
+            except Exception:  # whoever ends a session or a connection has more to do
+                self._broker.guard.report_internal("a will")
             self.save(session)
 
     def judge_will(self, session: Session, avatar: Any) -> None:

@@ -411,7 +411,7 @@ class Session(RightsHolder):
                 if isinstance(state, Delivery):
                     unsent[packet_id] = None
                 else:  # no window holds a PUBREL back  [MQTT-3.3.4-10] [MQTT-4.3.3-6]
-                    self._put((PUBREL_HEAD + PACKET_ID[packet_id],))  # [MQTT-4.9.0-3]
+                    connection.put(PUBREL_HEAD + PACKET_ID[packet_id])  # [MQTT-4.9.0-3]
             self._unsent = unsent or None  # [MQTT-4.4.0-1] [MQTT3-4.4.0-1]
         if not connection.is_blocked:
             self.quota = self.window
@@ -482,7 +482,7 @@ class Session(RightsHolder):
         self.received = self._freed = self._unsent = self.replay = self.stamp = None
         self.rights = NO_RIGHTS
         unheard = [state for state in self.inflight.values() if state.confirmed is not None]
-        self.inflight.clear()
+        self.inflight = NO_INFLIGHT
         pending, self.pending = self.pending, None
         if pending is not None:
             unheard += [delivery for delivery in pending.take_all() if delivery.confirmed is not None]

@@ -61,16 +61,17 @@ class SharedGroup:
     def choose(self, usable: Callable[[Subscriber], bool]) -> Subscriber | None:
         """The next member for which ``usable(subscriber)``; among them connected ones first.  None if there is none."""
         fallback = None
-        for subscriber in self.members:
-            if not usable(subscriber):
+        for subscriber in tuple(self.members):
+            if not usable(subscriber) or subscriber not in self.members:  # whoever was asked may have ended it
                 continue
             if subscriber.is_ready:
                 self._to_the_end(subscriber)
                 return subscriber
             if fallback is None or (subscriber.is_connected and not fallback.is_connected):
                 fallback = subscriber
-        if fallback is not None:
-            self._to_the_end(fallback)
+        if fallback is None or fallback not in self.members:
+            return None
+        self._to_the_end(fallback)
         return fallback
 
     def _to_the_end(self, subscriber: Subscriber) -> None:
@@ -82,6 +83,7 @@ class SubscriptionTree:
     """Who holds which filter; ``count`` subscriptions in all.
 
     A filter's place holds its only holder, or a dict of several; a shared group is one holder, whoever is in it.
+    Holders are told apart by identity, and are no dicts themselves.
     """
 
     __slots__ = ("_groups", "_literal", "_wild", "count")
@@ -122,6 +124,10 @@ class SubscriptionTree:
                     self._let_go(matched, group)
         self.count -= is_gone
         return is_gone
+
+    def group(self, topic_filter: str) -> SharedGroup | None:
+        """Those who hold this ``$share/...`` filter, if anybody does."""
+        return self._groups.get(topic_filter)
 
     def match(self, topic: str) -> list[tuple[str, Subscriber | SharedGroup]]:
         """Every filter (share name taken off) that matches the topic name, with each of its holders."""
@@ -184,7 +190,7 @@ class SubscriptionTree:
         if not isinstance(holders, dict):
             holders = node[key] = {holders: None}
         is_new = holder not in holders
-        holders.setdefault(holder)
+        holders[holder] = None
         return is_new
 
     def _let_go(self, topic_filter: str, holder: Subscriber | SharedGroup) -> bool:

@@ -7,11 +7,14 @@ at least once per ``TICK``; nothing here knows where that call comes from.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from math import inf
+from time import perf_counter
 from typing import Any
 
 TICK = 0.25
-"""Seconds between two looks at the wheel; a timer is late by at most this."""
+"""Seconds between two looks at the wheel; a timer is late by at most this, where not too many are due with it."""
 
 
 class Timer:
@@ -32,12 +35,13 @@ class Timer:
 class TimerWheel:
     """Deadlines by tick.  ``now`` is the clock's time in seconds as of the last ``advance``."""
 
-    __slots__ = ("_done", "_slots", "clock", "failed", "now")
+    __slots__ = ("_done", "_due", "_slots", "clock", "failed", "now")
 
     def __init__(self, clock: Callable[[], float], failed: Callable[[], None]) -> None:
         """``clock`` gives monotonic seconds; ``failed`` is called inside the handler of a callback's exception."""
         self.clock = clock
         self._slots: dict[int, list[Timer]] = {}
+        self._due: deque[Timer] = deque()
         self.now = clock()
         self._done = int(self.now / TICK)
         self.failed = failed
@@ -50,8 +54,10 @@ class TimerWheel:
         self._slots.setdefault(due, []).append(timer)
         return timer
 
-    def advance(self) -> None:
-        """Fire what is due, in the order of the ticks."""
+    def advance(self, until: float = inf) -> bool:
+        """Fire what is due, in the order of the ticks; False where ``perf_counter`` came past ``until`` before all was
+        fired: the next call goes on there.
+        """
         self.now = self.clock()
         reached = int(self.now / TICK)
         # After a long pause (a stopped process) walking the slots beats walking the ticks.
@@ -60,10 +66,16 @@ class TimerWheel:
         else:
             ticks = list(range(self._done + 1, reached + 1))
         self._done = max(self._done, reached)
+        due = self._due
         for tick in ticks:
-            for timer in self._slots.pop(tick, ()):
-                if timer.callback is not None:
-                    try:
-                        timer.callback(*timer.arguments)
-                    except Exception:  # one bad deadline must not stop the others
-                        self.failed()
+            due.extend(self._slots.pop(tick, ()))
+        while due:
+            timer = due.popleft()
+            if timer.callback is not None:
+                try:
+                    timer.callback(*timer.arguments)
+                except Exception:  # one bad deadline must not stop the others
+                    self.failed()
+                if perf_counter() > until:
+                    break
+        return not due

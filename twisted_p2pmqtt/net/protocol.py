@@ -55,7 +55,8 @@ class MQTTProtocol(Protocol):
         self.sink = self.outbox.frames
         self.flush = self.outbox.flush
         self.connection = Connection(broker, self, self.factory.login)
-        if self.is_grouped and plain_socket(transport) is not None:
+        # Whoever overrides dataReceived wants to see the bytes, and so reads through the reactor.
+        if plain_socket(transport) is not None and type(self).dataReceived is MQTTProtocol.dataReceived:
             self._group = self.factory.read_group
         if self._group is not None:
             self._key = self._group.add(transport, self.connection.receive)
@@ -86,10 +87,15 @@ class MQTTProtocol(Protocol):
         self.factory.released(self)
 
     @property
-    def is_grouped(self) -> bool:
-        """May a ``ReadGroup`` read a plain socket of this protocol's?"""
-        # Whoever overrides dataReceived wants to see the bytes, and so reads through the reactor.
-        return self.factory.read_group is not None and type(self).dataReceived is MQTTProtocol.dataReceived
+    def joins_group(self) -> bool:
+        """Will ``connectionMade`` surely have a ``ReadGroup`` read a plain socket?"""
+        kind = type(self)
+        return (
+            self.factory.read_group is not None
+            and kind.makeConnection is MQTTProtocol.makeConnection
+            and kind.connectionMade is MQTTProtocol.connectionMade
+            and kind.dataReceived is MQTTProtocol.dataReceived
+        )
 
     # --- what the connection asks of its wire --------------------------------------------------------------------
 

@@ -5,9 +5,9 @@ So plain sockets are watched by an epoll of our own, and it is that epoll, itsel
 watches.  When it is readable every ready socket is read once, each read goes straight to its connection, and the turn
 ends with one flush: with a thousand clients that each wait for one answer this halves the cost of a message.
 
-The transport stays Twisted's: it is told to stop reading, and gets its socket back (``release``) for the one thing that
-is left to it, to find the end of the stream and close.  Linux only; elsewhere, and for transports that are not plain
-sockets, the reactor reads.
+The transport is Twisted's, and is told to stop reading, a port's first one; what that port makes from then on does not
+begin (``GroupedServer``).  It gets its socket back (``release``) for the one thing that is left to it, to find the end
+of the stream and close.  Linux only; elsewhere, and for transports that are not plain sockets, the reactor reads.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ def plain_socket(transport: Any) -> Any:
 
 
 class GroupedServer(tcp.Server):
-    """Twisted's transport, but one that has a ``ReadGroup`` read its socket from the beginning where its protocol, by
-    ``is_grouped``, says so: else the reactor would be told to read it, and then not to, for each connection.
+    """Twisted's transport, but for a protocol whose ``joins_group`` says that a ``ReadGroup`` will read its socket the
+    reactor is not told to read it, and then not to.
     """
 
     def startReading(self) -> None:
         """The constructor asks for it too, before anybody could say who reads."""
-        if self.connected or not getattr(self.protocol, "is_grouped", False):
+        if self.connected or not getattr(self.protocol, "joins_group", False):
             super().startReading()  # type: ignore[no-untyped-call]  # Twisted's
 
 
@@ -88,11 +88,10 @@ class ReadGroup:
     def add(self, transport: Any, receive: Callable[[bytes], object]) -> int:
         """Read this plain socket from now on; gives the key for the other calls."""
         key: int = transport.fileno()
-        if not isinstance(transport, GroupedServer):
-            transport.stopReading()
-            port = getattr(transport, "server", None)
-            if isinstance(port, tcp.Port) and port.transport is tcp.Server:
-                port.transport = GroupedServer  # for the connections to come
+        transport.stopReading()
+        port = getattr(transport, "server", None)
+        if isinstance(port, tcp.Port) and port.transport is tcp.Server:
+            port.transport = GroupedServer  # for the connections to come
         if not self._members:
             self._reactor.addReader(self)
         self._members[key] = _Member(transport.getHandle().recv, receive, transport, READ_SIZE)
