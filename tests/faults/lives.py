@@ -61,7 +61,10 @@ class Lives:
     async def start_to_crash(self, point: str, count: int) -> bool:
         """Start it to die at the crash point's so manieth call; False where that was before it answered."""
         self.broker.start(crash_at=f"{point}:{count}")
-        return await self._is_answered()
+        if await self._is_answered():
+            return True
+        self.broker.kill()  # waits: the port of one that is dying can still be open
+        return False
 
     async def _is_answered(self) -> bool:
         """Wait for the first CONNACK; the time from the process's start to that counts.  False where it died."""
