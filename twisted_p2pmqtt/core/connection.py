@@ -104,6 +104,7 @@ class Connection:
         "sink",
         "username",
         "version",
+        "window",
         "wire",
     )
 
@@ -128,6 +129,7 @@ class Connection:
         self.max_packet_size = 0
         self.aliases: OutgoingAliases | None = None
         self.keep_alive = 0
+        self.window = 0  # QoS 1 and 2 messages that may be unacknowledged by the client
         self.is_explained = True  # may acknowledgements carry reason strings and user properties?
         self.is_blocked = False
         self.is_closed = False

@@ -306,7 +306,7 @@ class Handshake:
         self._take_limits(connect, connection)
         session = connection.session
         assert session is not None
-        session.attach(connection, self._window(connect))
+        session.attach(connection)
         connection.publishing = Publishing(connection, session)
         connection.accepted(keep_alive)
         broker.stats.connections_accepted += 1
@@ -384,13 +384,10 @@ class Handshake:
         maximum = properties.get("topic_alias_maximum", 0)
         if maximum:
             connection.aliases = OutgoingAliases(maximum)
+        # [MQTT-3.3.4-9]
+        connection.window = min(properties.get("receive_maximum", 65535), connection.broker.limits.max_inflight)
         # Whoever has a limit or an alias of its own is asked for each delivery.
         connection.encoding = 0 if maximum or connection.max_packet_size else (5 if connect.version == 5 else 4)
-
-    def _window(self, connect: Connect) -> int:
-        assert self._connection is not None
-        limit = self._connection.broker.limits.max_inflight
-        return min(connect.properties.get("receive_maximum", 65535), limit)  # [MQTT-3.3.4-9]
 
     # --- AUTH ----------------------------------------------------------------------------------------------------
 

@@ -94,7 +94,7 @@ class SessionRegistry:
         will, ends = session.will, self._ends
         if will is not None and will.delay < session.expiry_interval:  # else when the session ends [MQTT-3.1.3-9]
             wait = max(0.0, will.delay - away)
-            session.will_timer = self._broker.wheel.after(wait, self._publish_will, session)
+            will.timer = self._broker.wheel.after(wait, self._publish_will, session)
         if session.ends_at < inf:
             heappush(ends, (session.ends_at, session.client_id))
         if len(ends) > 2 * len(self.sessions) + MAX_STALE:
@@ -166,6 +166,7 @@ class SessionRegistry:
         self._broker.schedule_flush()
 
     def _publish_will(self, session: Session) -> None:
+        self._cancel_will(session)
         will, session.will = session.will, None
         if will is not None:
             try:
@@ -198,9 +199,8 @@ class SessionRegistry:
 
     @staticmethod
     def _cancel_will(session: Session) -> None:
-        if session.will_timer is not None:
-            session.will_timer.cancel()
-        session.will_timer = None
+        if session.will is not None and session.will.timer is not None:
+            session.will.timer.cancel()
 
     def set_expiry(self, session: Session, interval: int) -> None:
         """A DISCONNECT changed the session expiry interval (3.14.2.2.2)."""

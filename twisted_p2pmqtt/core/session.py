@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from twisted_p2pmqtt.core.connection import Connection
     from twisted_p2pmqtt.core.replay import Replay
     from twisted_p2pmqtt.core.routes import Route
-    from twisted_p2pmqtt.core.timers import Timer
     from twisted_p2pmqtt.core.wills import PendingWill
 
 MAX_PACKET_ID = 65535
@@ -74,8 +73,6 @@ class Session(RightsHolder):
         "stamp",
         "version",
         "will",
-        "will_timer",
-        "window",
     )
 
     def __init__(self, broker: Broker, client_id: str) -> None:
@@ -86,7 +83,6 @@ class Session(RightsHolder):
         self.encoding = ASK
         self.version = 5
         self.quota = 0
-        self.window = 0
         self.expiry_interval = 0
         self.left_at: float | None = None  # when the last connection ended, on the broker's clock
         self.is_durable = False
@@ -104,7 +100,6 @@ class Session(RightsHolder):
         self._last_packet_id = 0
         self.avatar: Any = None
         self.will: PendingWill | None = None
-        self.will_timer: Timer | None = None
 
     @property
     def is_connected(self) -> bool:  # type: ignore[override]  # a constant in the base
@@ -390,13 +385,12 @@ class Session(RightsHolder):
 
     # --- coming and going ----------------------------------------------------------------------------------------
 
-    def attach(self, connection: Connection, window: int) -> None:
+    def attach(self, connection: Connection) -> None:
         """A connection carries the session from now on; nothing is sent before ``resume``."""
         if self.inflight is NO_INFLIGHT:
             self.inflight = {}
         self.connection = connection
         self.version = connection.version
-        self.window = window
         self.authorize(connection.avatar)
 
     def resume(self) -> None:
@@ -414,17 +408,17 @@ class Session(RightsHolder):
                     connection.put(PUBREL_HEAD + PACKET_ID[packet_id])  # [MQTT-4.9.0-3]
             self._unsent = unsent or None  # [MQTT-4.4.0-1] [MQTT3-4.4.0-1]
         if not connection.is_blocked:
-            self.quota = self.window
+            self.quota = connection.window
             self.pump()
 
     def _resend(self) -> bool:
         """Send again with DUP as much as the window allows; True when all is sent."""
-        unsent, inflight = self._unsent, self.inflight
+        unsent, inflight, connection = self._unsent, self.inflight, self.connection
         assert unsent is not None
-        if self.connection is None or self.connection.is_blocked:
+        if connection is None or connection.is_blocked:
             return False
         while unsent:
-            if len(inflight) - len(unsent) >= self.window:  # [MQTT-3.3.4-9]
+            if len(inflight) - len(unsent) >= connection.window:  # [MQTT-3.3.4-9]
                 self.quota = 0
                 return False
             packet_id, _ = unsent.popitem(last=False)
@@ -432,7 +426,7 @@ class Session(RightsHolder):
             assert isinstance(state, Delivery)
             self._resend_publish(packet_id, state)
         self._unsent = None
-        self.quota = self.window
+        self.quota = connection.window
         return True
 
     def _resend_publish(self, packet_id: int, delivery: Delivery) -> None:
@@ -467,9 +461,9 @@ class Session(RightsHolder):
 
     def unblock(self, sink: Any) -> None:
         """The socket takes again."""
-        if self.sink is not None:
+        if self.sink is not None and self.connection is not None:
             self.sink = sink
-            self.quota = self.window
+            self.quota = self.connection.window
             self.pump()
 
     # --- the end -------------------------------------------------------------------------------------------------

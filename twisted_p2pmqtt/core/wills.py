@@ -15,12 +15,13 @@ from twisted_p2pmqtt.core.publisher import NO_RIGHTS, Stamp, ask_right
 if TYPE_CHECKING:
     from twisted_p2pmqtt.core.broker import Broker
     from twisted_p2pmqtt.core.routes import Route
+    from twisted_p2pmqtt.core.timers import Timer
 
 
 class PendingWill:
     """A will with the rights of the client that left it; a publisher in that client's name."""
 
-    __slots__ = ("_allowed", "_broker", "avatar", "client_id", "delay", "stamp", "will")
+    __slots__ = ("_allowed", "_broker", "avatar", "client_id", "delay", "stamp", "timer", "will")
 
     is_local = False
     rights = NO_RIGHTS
@@ -32,6 +33,7 @@ class PendingWill:
         self.stamp: Stamp | None = None
         self.will = will
         self.avatar = avatar
+        self.timer: Timer | None = None  # of the delay, once it has begun
         self.delay: int = will.properties.get("will_delay_interval", 0)  # seconds
 
     def may_use(self, route: Route) -> bool:

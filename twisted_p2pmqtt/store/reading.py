@@ -77,7 +77,7 @@ def _chunks(records: Iterator[Any]) -> Iterator[list[Any]]:
 
 
 def _sessions(connection: sqlite3.Connection, clients: dict[int, str]) -> Iterator[SessionRecord]:
-    known = set()
+    known: dict[str, None] = {}  # no set, which garbage collection would walk through again and again
     with (
         _all_of(connection, SESSION) as sessions,
         _all_of(connection, SUBSCRIPTION) as subscriptions,
@@ -89,7 +89,7 @@ def _sessions(connection: sqlite3.Connection, clients: dict[int, str]) -> Iterat
             key = row[0]
             if record.client_id in known:
                 raise Damaged(f"two sessions of {record.client_id!r}")
-            known.add(record.client_id)
+            known[record.client_id] = None
             clients[key] = record.client_id
             while subscription is not None and subscription[0] == key:
                 record.subscriptions.append(subscription_from(subscription))
