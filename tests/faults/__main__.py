@@ -16,9 +16,10 @@ import argparse
 import asyncio
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from benchmarks.probes import NotAvailable
@@ -29,7 +30,7 @@ from tests.faults.kills import KillLoop, table
 from tests.faults.lives import Result
 from tests.faults.points import PointResult, hit_all
 from tests.faults.points import table as table_of_points
-from tests.faults.processes import Mosquitto, Ours
+from tests.faults.processes import BrokerProcess, Mosquitto, Ours
 from tests.faults.restart import create, restart
 from tests.faults.sync import audit
 from tests.faults.tables import aligned
@@ -72,33 +73,43 @@ def durabilities(options: argparse.Namespace) -> tuple[str, ...]:
     return ("commit", "full") if options.durability == "both" else (options.durability,)
 
 
-def makers(options: argparse.Namespace) -> Iterator[partial[Ours] | partial[Mosquitto]]:
-    """The brokers that were asked for; each takes a directory, and ``store``, where to keep its store."""
-    if options.broker in ("ours", "all"):
-        for durability in durabilities(options):
-            yield partial(Ours, durability=durability)
-    if options.broker in ("mosquitto", "all"):
-        for settings in ("default", "safest"):
-            yield partial(Mosquitto, settings=settings)
+Make = partial[Ours] | partial[Mosquitto]
+"""It takes a directory, and ``store``, where to keep the broker's store."""
 
 
-def run_kills(options: argparse.Namespace) -> bool:
-    results: list[Result] = []
-    points = (*POINTS, *CRUCIAL * 3)  # the crucial ones more often
-    for make in makers(options):
+def ours(options: argparse.Namespace) -> list[Make]:
+    """Where they were asked for."""
+    return [partial(Ours, durability=each) for each in durabilities(options)] if options.broker != "mosquitto" else []
+
+
+def mosquittos(options: argparse.Namespace) -> list[Make]:
+    """Where they were asked for."""
+    return [partial(Mosquitto, settings=each) for each in ("default", "safest")] if options.broker != "ours" else []
+
+
+def brokers(makers: Iterable[Make]) -> Iterator[BrokerProcess]:
+    """One after another, each in a directory of its own; which is not installed is said."""
+    for make in makers:
         with tempfile.TemporaryDirectory(prefix="p2pmqtt-faults-") as name:
             try:
                 broker = make(Path(name))
             except NotAvailable as error:
                 show(str(error))
                 continue
-            loop = KillLoop(broker, options.seed, options.longest)
-            result = asyncio.run(loop.run(options.kills, points if isinstance(broker, Ours) else (), progress))
-            progress("")
-            results.append(result)
-            for note in result.notes:
-                show(f"{broker.name}: {note}")
-            show(str(loop) + (f"; killed itself at {len(result.points)} crash points" if result.points else ""))
+            yield broker
+
+
+def run_kills(options: argparse.Namespace) -> bool:
+    results: list[Result] = []
+    points = (*POINTS, *CRUCIAL * 3)  # the crucial ones more often
+    for broker in brokers(chain(ours(options), mosquittos(options))):
+        loop = KillLoop(broker, options.seed, options.longest)
+        result = asyncio.run(loop.run(options.kills, points if isinstance(broker, Ours) else (), progress))
+        progress("")
+        results.append(result)
+        for note in result.notes:
+            show(f"{broker.name}: {note}")
+        show(str(loop) + (f"; killed itself at {len(result.points)} crash points" if result.points else ""))
     show(table(results))
     return all(result.is_clean for result in results if result.name.startswith("ours"))
 
@@ -130,7 +141,7 @@ def run_sync(options: argparse.Namespace) -> bool:
 def run_disk_full(options: argparse.Namespace) -> bool:
     rows: list[dict[str, str]] = []
     is_clean = True
-    for make in makers(options):
+    for make in chain(ours(options), mosquittos(options)):
         with tempfile.TemporaryDirectory(prefix="p2pmqtt-faults-") as name, small_disk(Path(name)) as disk:
             broker = make(Path(name), store=disk)
             account = asyncio.run(FullDisk(broker, disk).run(MESSAGES_TO_FULL_DISK))
@@ -153,19 +164,16 @@ def run_corrupt(options: argparse.Namespace) -> bool:
 
 
 def run_restart(options: argparse.Namespace) -> bool:
-    with tempfile.TemporaryDirectory(prefix="p2pmqtt-faults-") as name:
-        result = asyncio.run(restart(Path(name), SESSIONS, QUEUED, CREATED))
-    show(str(result))
-    for make in makers(options):
+    """Ours with ``commit`` alone, whatever is asked for."""
+    is_clean = True
+    if options.broker != "mosquitto":
         with tempfile.TemporaryDirectory(prefix="p2pmqtt-faults-") as name:
-            try:
-                broker = make(Path(name))
-            except NotAvailable as error:
-                show(str(error))
-                continue
-            if isinstance(broker, Mosquitto):
-                show(str(asyncio.run(create(broker, CREATED))))
-    return result.is_clean
+            result = asyncio.run(restart(Path(name), SESSIONS, QUEUED, CREATED))
+        show(str(result))
+        is_clean = result.is_clean
+    for broker in brokers(mosquittos(options)):
+        show(str(asyncio.run(create(broker, CREATED))))
+    return is_clean
 
 
 def main() -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
@@ -25,6 +26,8 @@ RATE = 500  # messages a second and publisher, in bursts
 NOTICE_TIMEOUT = 30.0
 SESSION = "session"
 CHANGED = "change/#"
+LAST = "change/last"
+"""A topic to which the client that changes its subscriptions is always subscribed."""
 
 
 class Clients:
@@ -56,6 +59,8 @@ class Clients:
             self._wills = [ledger.source(f"will{qos}", f"away/will{qos}", qos, "away") for qos in (1, 2)]
         ledger.retained.update((f"retained/{number}", Retained()) for number in range(TOPICS))
         self._made = 0
+        self._worker_ends: list[tuple[float, str, str]] = []  # when, who, why
+        self._broker_ended = 0.0
 
     def _arrived(self, receiver: str, topic: str, payload: bytes, qos: int) -> None:
         self._ledger.arrived(receiver, payload)
@@ -71,6 +76,7 @@ class Clients:
             await peer.subscribe("both/#")
         await self.away.disconnect()
         await self.connect(self.changer)
+        await self.changer.subscribe(LAST, 1)
 
     async def connect(self, peer: Peer, will: Will | None = None) -> None:
         """Connect, and count the session as lost if the broker does not have it any more.  Raises ``Gone``."""
@@ -85,7 +91,9 @@ class Clients:
 
     @contextlib.asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
-        """Work, until the broker is dead, which it has to be at the end of this."""
+        """Work, until the broker is dead, which it has to be at the end of this; ``broker_ended`` tells since when."""
+        self._worker_ends.clear()
+        self._broker_ended = 0.0
         works: list[Callable[[], Awaitable[None]]] = [partial(self._publish, 1), partial(self._publish, 2)]
         works += [self._listen, self._come_and_go, self._retain, self._change, self._make_sessions]
         if self._wills:
@@ -100,10 +108,34 @@ class Clients:
                 self._notes.append("a client did not notice the kill")
             for task in done:
                 task.result()
+            for when, who, why in self._worker_ends:
+                if when < self._broker_ended:
+                    early = self._broker_ended - when
+                    self._notes.append(f"{who} was cut off {early:.2f} s before the broker ended: {why}")
+            self.note_failures()
+
+    def broker_ended(self, when: float) -> None:
+        """By that time of the monotonic clock; whoever is cut off before is so by a broker that lives."""
+        self._broker_ended = when
+
+    def note_failures(self) -> None:
+        """What a client could not read, which nobody may have waited for."""
+        for peer in (*self.publishers.values(), self.online, self.away, self.changer, self.retainer):
+            if peer.failure:
+                self._notes.append(f"{peer.client_id} could not read what came: {peer.failure}")
+                peer.failure = ""
 
     async def _until_gone(self, work: Callable[[], Awaitable[None]]) -> None:
-        with contextlib.suppress(Gone, asyncio.TimeoutError):
+        why = "it returned"
+        try:
             await work()
+        except (Gone, asyncio.TimeoutError) as error:
+            why = repr(error)
+        except Exception as error:  # the others are at work still
+            why = repr(error)
+            self._notes.append(f"{_name(work)} failed: {why}")
+        finally:
+            self._worker_ends.append((time.monotonic(), _name(work), why))
 
     async def _publish(self, qos: int) -> None:
         publisher = self.publishers[qos]
@@ -168,10 +200,12 @@ class Clients:
         peer = Peer(self.broker.port, f"{SESSION}{self._made}", version=self._choose.choice((4, 5)))
         await self.connect(peer)
         await peer.subscribe(CHANGED, 1)
+        self._ledger.subscribers.add(peer.client_id)
         await peer.disconnect()
 
     async def _end_session(self, name: str) -> None:
         self._ledger.sessions.discard(name)
+        self._ledger.subscribers.discard(name)
         peer = Peer(self.broker.port, name)
         peer.expiry = 0
         await peer.connect(clean=True)
@@ -187,3 +221,10 @@ class Clients:
             source.ended(number, 0)
             await asyncio.sleep(self._choose.uniform(0.0, 0.1))
             await peer.drop()
+
+
+def _name(work: Callable[[], Awaitable[None]]) -> str:
+    """For people: the method, with its QoS where it has one."""
+    if isinstance(work, partial):
+        return " ".join([work.func.__name__, *map(str, work.args)])
+    return getattr(work, "__name__", repr(work))

@@ -19,6 +19,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from twisted.internet.task import Clock
+
 from tests.faults.disk import make_read_only, small_disk
 from tests.faults.peer import Peer, is_answered
 from tests.faults.processes import Ours
@@ -149,7 +151,9 @@ class Trial:
     def _make_original(self, ending: str) -> tuple[Path, Seen]:
         directory = self._originals / ending
         directory.mkdir()
-        path, (sessions, retained) = make_original(directory, ending)
+        clock = Clock()
+        clock.advance(time.time() - 1e9)  # from the time of a test to now: a session of then has expired
+        path, (sessions, retained) = make_original(directory, ending, clock)
         whole = Seen(retained=retained)
         for client_id, (filters, pending, _) in sessions.items():
             whole.filters[client_id] = set(filters)

@@ -144,6 +144,7 @@ class FullDisk:
             account.notes.append(f"a client was left alone: {error!r}")
         finally:
             broker.kill()
+            account.notes += broker.notes
         return account
 
     async def _starts(self) -> bool:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 
 from tests.faults.crash import AT_STOP
 from tests.faults.ledger import bad
-from tests.faults.lives import Lives, Result
-from tests.faults.peer import Gone
+from tests.faults.lives import Lives, Over, Result
 from tests.faults.processes import BrokerProcess
 from tests.faults.tables import aligned
 
@@ -31,10 +29,12 @@ class KillLoop:
                 await self._kill(point)
                 await lives.account()
                 tell(str(self))
-        except (Gone, asyncio.TimeoutError):
+        except Over:
             pass  # it is in the notes
         finally:
             lives.broker.kill()
+        if self.result.kills != kills:
+            self.result.notes.append(f"killed {self.result.kills} times, not {kills}")
         return self.result
 
     async def _kill(self, point: str) -> None:

@@ -91,6 +91,10 @@ class Retained:
         if reason_code < 0x80:
             self.acknowledged = max(number, self.acknowledged)
 
+    def take_lost(self) -> None:
+        """It was not what it had to be, which is counted once: no change before the next is held to."""
+        self.acknowledged = 0
+
     @property
     def may_be_absent(self) -> bool:
         """Is there a deletion among the changes that may have been the last?"""
@@ -114,6 +118,7 @@ class Ledger:
         # Sessions that are certainly there, or certainly not any more.
         self.sessions: set[str] = set()
         self.ended: set[str] = set()
+        self.subscribers: set[str] = set()  # those of ``sessions`` that were made with a subscription
         self.sessions_lost = self.sessions_kept = 0
         self.subscriptions_lost = self.subscriptions_kept = self.retained_lost = 0
 

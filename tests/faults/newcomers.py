@@ -18,7 +18,7 @@ AT_ONCE = 64
 TIMEOUT = 20.0
 EXPIRY = 604_800
 
-CONNACK_REFUSES = 3
+CONNACK_REASON = 3
 """Where the reason code is in CONNACK, whatever follows it."""
 
 SUBSCRIBE, DISCONNECT = 1, encode(Disconnect(), 5)
@@ -69,6 +69,6 @@ async def _come_and_go(port: int, left: Iterator[tuple[bytes, bytes]]) -> None:
             connack = await asyncio.wait_for(loop.sock_recv(connection, 1024), TIMEOUT)
             await loop.sock_sendall(connection, subscribe)
             suback = await asyncio.wait_for(loop.sock_recv(connection, 1024), TIMEOUT)
-            if connack[CONNACK_REFUSES : CONNACK_REFUSES + 1] != b"\0" or suback != SUBACK:
+            if connack[CONNACK_REASON : CONNACK_REASON + 1] != b"\0" or suback != SUBACK:
                 raise RuntimeError(f"a newcomer heard {connack.hex(' ')}, {suback.hex(' ')}")
             await loop.sock_sendall(connection, DISCONNECT)

@@ -37,7 +37,7 @@ TIMEOUT = 20.0
 
 
 class Gone(Exception):
-    """The connection is closed."""
+    """The connection is closed; with why, where what came was not MQTT or could not be taken."""
 
 
 class Sent:
@@ -66,6 +66,7 @@ class Peer:
         self.sent: dict[int, Sent] = {}
         self.session_present = False
         self.acknowledges = True
+        self.failure = ""  # why it closed its last connection itself
         self._received: set[int] = set()
         self._answers: dict[int, asyncio.Future[list[int]]] = {}
         self._last_id = 0
@@ -80,6 +81,7 @@ class Peer:
 
     async def connect(self, clean: bool = False, will: Will | None = None) -> int:
         """Connect and take up the session; gives CONNACK's code.  Raises ``Gone``."""
+        self.failure = ""
         try:
             reader, self._writer = await asyncio.open_connection("127.0.0.1", self.port)
         except OSError:
@@ -128,6 +130,9 @@ class Peer:
                 assert packets.error is None, packets.error
         except OSError:
             pass
+        except Exception as error:  # nobody may be waiting for this task
+            self.failure = repr(error)
+            raise
         finally:
             self._gone()
 
@@ -141,7 +146,7 @@ class Peer:
         self._answers.clear()
         for future in waiting:
             if not future.done():
-                future.set_exception(Gone())
+                future.set_exception(Gone(self.failure))
                 future.exception()  # it may have been given up
         self._room.set()
 
@@ -219,7 +224,7 @@ class Peer:
             self._room.clear()
             await self._room.wait()
         if not self.is_connected:
-            raise Gone
+            raise Gone(self.failure)
         self._publish(Sent(topic, payload, qos, retain, done))
         await asyncio.sleep(0)
 
@@ -231,13 +236,13 @@ class Peer:
         """Wait until everything published is over.  Raises ``Gone``."""
         while self.sent:
             if not self.is_connected:
-                raise Gone
+                raise Gone(self.failure)
             self._room.clear()
             await asyncio.wait_for(self._room.wait(), TIMEOUT)
 
     async def _ask(self, make: Callable[[int], Any]) -> list[int]:
         if not self.is_connected:
-            raise Gone
+            raise Gone(self.failure)
         packet_id = self._next_id()
         future = self._answers[packet_id] = asyncio.get_running_loop().create_future()
         self._send(make(packet_id))

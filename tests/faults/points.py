@@ -18,8 +18,7 @@ from pathlib import Path
 from tests.faults.crash import AT_START, AT_STOP
 from tests.faults.forks import Forked
 from tests.faults.ledger import bad
-from tests.faults.lives import Lives
-from tests.faults.peer import Gone
+from tests.faults.lives import Lives, Over
 from tests.faults.tables import aligned
 
 COUNTS = (1, 2, 3, 5, 10, 30)
@@ -68,7 +67,7 @@ class PointLoop:
         self._broker = Forked(directory, durability)
         self._lives = Lives(self._broker, seed)
         self._most = 1 if self._name in (*AT_START, *AT_STOP) else COUNTS[-1]
-        self.hits = self.kills = 0
+        self.hits = 0
         self.result = self._lives.result
 
     async def run(self, times: int) -> None:
@@ -79,7 +78,7 @@ class PointLoop:
             while self.hits < times and misses < MISSES and self.result.is_clean:
                 is_hit = await self._round()
                 misses = 0 if is_hit else misses + 1
-        except (Gone, asyncio.TimeoutError):
+        except Over:
             pass  # it is in the notes
         except Exception as error:
             self.result.notes.append(f"{type(error).__name__}: {error}")
@@ -90,13 +89,11 @@ class PointLoop:
     async def _round(self) -> bool:
         lives, choose = self._lives, self._lives.choose
         await lives.live(choose.uniform(BEFORE, WORK))
-        self.kills += 1
         count = choose.choice([count for count in COUNTS if count <= self._most])
         if await lives.start_to_crash(self._point, count) and self._name not in AT_START:
             is_stopped = self._name in AT_STOP
             await lives.live(choose.uniform(BEFORE, WORK) if is_stopped else TO_POINT, is_stopped)
-        self._broker.kill()
-        self.kills += 1
+        self._broker.kill()  # one that has come through its start
         is_hit = lives.died_at(self._point)
         self.hits += is_hit
         if not is_hit:
@@ -126,7 +123,7 @@ def hit(point: str, times: int, durability: str, root: Path, seed: int) -> Point
     kept = "" if result.is_clean else str(directory)
     totals = result.ledger.totals()
     return PointResult(
-        result.name, point, times, loop.hits, loop.kills, totals, result.slowest_start, result.notes, kept
+        result.name, point, times, loop.hits, result.kills, totals, result.slowest_start, result.notes, kept
     )
 
 

@@ -18,6 +18,8 @@ from benchmarks.probes import NotAvailable
 from tests.faults.crash import EPITAPH, VARIABLE
 
 START_TIMEOUT = 30.0
+STOP_TIMEOUT = 20.0
+"""Seconds that a signal has to end it."""
 
 
 class Process(Protocol):
@@ -43,7 +45,11 @@ class Process(Protocol):
 
 
 class BrokerProcess:
-    """One broker: ``start``, ``kill``, and again, on one port and one directory.  Its output goes to ``log``."""
+    """One broker: ``start``, ``kill``, and again, on one port and one directory.  Its output goes to ``log``.
+
+    ``notes`` tell of each end that neither a signal of ours nor its crash point explains, and of a signal that did not
+    end it.
+    """
 
     name = "broker"
     has_p2p = False
@@ -54,6 +60,11 @@ class BrokerProcess:
         self.port = free_port()
         self.log = directory / "log"
         self.process: Process | None = None
+        self.notes: list[str] = []
+        self.was_killed = False  # its last life was ended by SIGKILL: ours, or that of its crash point
+        self.has_ended_well = True  # its last life was, or was stopped in order
+        self._crash_point = ""
+        self._signals: list[int] = []  # what this life was sent while it ran
         self._log_start = 0  # bytes of the log that earlier lives have written
         directory.chmod(0o777)  # mosquitto, started by root, becomes a user of its own
 
@@ -62,7 +73,10 @@ class BrokerProcess:
         raise NotImplementedError
 
     def start(self, crash_at: str = "", wrapper: tuple[str, ...] = (), extra: tuple[str, ...] = ()) -> None:
-        """Start it; it may not be ready yet."""
+        """Start it, and end the life before if that has not been; it may not be ready yet."""
+        self.kill()
+        self._crash_point = crash_at.partition(":")[0]
+        self._signals = []
         environment = {key: value for key, value in os.environ.items() if not key.startswith("P2PMQTT_")}
         if crash_at:
             environment[VARIABLE] = crash_at
@@ -98,17 +112,18 @@ class BrokerProcess:
     def is_running(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
-    def has_crashed(self, point: str) -> bool:
-        """Was it the crash point that ended it since it was started?"""
-        with self.log.open("rb") as log:
-            log.seek(self._log_start)
-            return f"{EPITAPH}{point}\n".encode() in log.read()
+    @property
+    def has_crashed(self) -> bool:
+        """Has it come to the crash point with which it was started?"""
+        if not self._crash_point:
+            return False
+        return f"{EPITAPH}{self._crash_point}\n" in self._said()
 
     def exit_code(self) -> int | None:
         """Of the process, which is about to end; None where it does not."""
         assert self.process is not None
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return self.process.wait(20)
+            return self.process.wait(STOP_TIMEOUT)
         return None
 
     def kill(self) -> None:
@@ -123,19 +138,36 @@ class BrokerProcess:
         process, self.process = self.process, None
         if process is None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(number)
+        if process.poll() is None:
+            self._signals.append(number)
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
         try:
-            process.wait(20)
+            self._judge(process.wait(STOP_TIMEOUT))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+            self.was_killed = self.has_ended_well = False
+            name = signal.Signals(number).name
+            self.notes.append(f"{name} had not ended it after {STOP_TIMEOUT:.0f} s:\n{self.last_words()}")
         if process.stderr is not None:
             process.stderr.close()
 
+    def _judge(self, code: int) -> None:
+        """Has it ended as it was told?  In order is with 0, or with the signal that it was sent."""
+        self.was_killed = code == -signal.SIGKILL and (signal.SIGKILL in self._signals or self.has_crashed)
+        self.has_ended_well = self.was_killed or (signal.SIGTERM in self._signals and code in (0, -signal.SIGTERM))
+        if not self.has_ended_well:
+            self.notes.append(f"it ended with {code}, which nobody had told it:\n{self.last_words()}")
+
     def last_words(self) -> str:
-        """The end of its log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+        """The end of its log, since it was started last."""
+        return "\n".join(self._said().splitlines()[-15:])
+
+    def _said(self) -> str:
+        with self.log.open("rb") as log:
+            log.seek(self._log_start)
+            return log.read().decode(errors="replace")
 
 
 class Ours(BrokerProcess):
@@ -159,9 +191,12 @@ class Ours(BrokerProcess):
     def stop_traced(self) -> None:
         """SIGTERM to the broker itself where it runs in a wrapper, which ends with it."""
         if self.process is not None and self._pid.exists():
+            self._signals.append(signal.SIGTERM)
             os.kill(int(self._pid.read_text()), signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(20)
+            try:
+                self.process.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                self.notes.append(f"SIGTERM had not ended it after {STOP_TIMEOUT:.0f} s:\n{self.last_words()}")
         self.kill()
 
     def command(self) -> list[str]:

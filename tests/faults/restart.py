@@ -19,6 +19,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from twisted.python.failure import Failure
+
 from benchmarks.brokers import ROOT
 from tests.faults.newcomers import Arrival, arrive
 from tests.faults.peer import Peer, is_answered
@@ -42,6 +44,7 @@ TARGETS = 1000
 AT_ONCE = 100
 PERIOD = 0.001
 QUIET = 5.0
+PROBE_TIMEOUT = 120.0
 
 
 def fill(path: Path, sessions: int, messages: int) -> None:
@@ -130,9 +133,15 @@ async def restart(directory: Path, sessions: int, messages: int, created: int) -
 
 
 def _embedded(store: Path, collector: str) -> tuple[float, float]:
-    """What ``probe`` tells."""
+    """What ``probe`` tells.  Raises ``RuntimeError`` where it cannot read the store, or hangs."""
     command = [sys.executable, "-m", "tests.faults.restart", str(store), collector]
-    loading, stall = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    try:
+        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PROBE_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"embedded, it had not read {store} after {PROBE_TIMEOUT:.0f} s") from None
+    if run.returncode:
+        raise RuntimeError(f"embedded, it could not read {store}:\n{run.stderr}")
+    loading, stall = run.stdout.split()
     return float(loading), float(stall)
 
 
@@ -156,7 +165,10 @@ async def _empty(port: int, messages: int) -> int:
 
 
 def probe(path: str, collector: str) -> None:
-    """Read the store in a running reactor; print how long that took, and the longest time between two turns."""
+    """Read the store in a running reactor; print how long that took, and the longest time between two turns.
+
+    The exit code is 1 where it cannot be read.
+    """
     from twisted.internet import reactor
 
     from twisted_p2pmqtt.config import Settings, StoreSettings
@@ -165,6 +177,7 @@ def probe(path: str, collector: str) -> None:
     clock: Any = reactor
     service = MQTTService(Settings(listeners=(), store=StoreSettings("sqlite", path=path)))
     turns: list[float] = []
+    failures: list[str] = []
 
     def turn() -> None:
         turns.append(time.monotonic())
@@ -174,14 +187,25 @@ def probe(path: str, collector: str) -> None:
         turns.append(time.monotonic())
         clock.stop()
 
+    def failed(failure: Failure) -> None:
+        failures.append(failure.getTraceback())
+        clock.stop()
+
     def begin() -> None:
         turn()
-        service.broker.restore().addCallback(done).addErrback(lambda failure: failure.printTraceback())
+        try:
+            restoring = service.broker.restore()
+        except Exception:
+            failed(Failure())
+        else:
+            restoring.addCallback(done).addErrback(failed)
 
     if collector == "off":
         gc.disable()
     clock.callWhenRunning(begin)
     clock.run()
+    if failures:
+        sys.exit(failures[0])
     print(turns[-1] - turns[0], max(later - earlier for earlier, later in pairwise(turns)))
 
 

@@ -293,6 +293,7 @@ def audit(directory: Path, durability: str, messages: int, cuts: int) -> Audit:
         codes = asyncio.run(publish(broker.port, messages))
     finally:
         broker.stop_traced()
+    assert not broker.notes, broker.notes
     assert len(codes) == messages
     assert max(codes) < 0x80, codes
     at_least_once = (messages + 1) // 2

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from twisted.internet.task import Clock
 
 from tests.store.conftest import MEMORY
 from tests.store.lives import Life
@@ -30,8 +31,8 @@ def original(request: pytest.FixtureRequest) -> Iterator[tuple[Path, Any]]:
         yield make_original(Path(name), request.param)
 
 
-def make_original(directory: Path, kind: str) -> tuple[Path, Any]:
-    life = populated(directory / "store.db", sessions=10, messages=100)
+def make_original(directory: Path, kind: str, clock: Clock | None = None) -> tuple[Path, Any]:
+    life = populated(directory / "store.db", sessions=10, messages=100, clock=clock)
     if kind == "checkpointed":
         life.database.execute("PRAGMA wal_checkpoint").fetchall()
         for number in range(40):

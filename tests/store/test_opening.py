@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.task import Clock
 
 from tests.store.lives import Life
 from twisted_p2pmqtt.codec.properties import Properties
@@ -27,9 +28,9 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "store.db"
 
 
-def populated(path: Path, sessions: int = 3, messages: int = 20) -> Life:
+def populated(path: Path, sessions: int = 3, messages: int = 20, clock: Clock | None = None) -> Life:
     """A broker with something in every table."""
-    life = Life(path)
+    life = Life(path, clock)
     for number in range(sessions):
         client = life.connected(f"client{number}", expiry=100_000)
         client.subscribe(f"t{number}", "all")
