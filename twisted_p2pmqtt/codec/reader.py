@@ -9,11 +9,11 @@ however the stream is cut.  PUBLISH and the four acknowledgements are read in th
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from struct import Struct
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted_p2pmqtt.codec.constants import MAX_REMAINING_LENGTH, PacketType
 from twisted_p2pmqtt.codec.decode import (
@@ -256,36 +256,36 @@ class PacketReader:
         like = packets[-1]
         assert isinstance(like, Message)
         topic, qos, retain, dup = like.topic, like.qos, like.retain, like.dup
-        append, begins, size = packets.append, data.startswith, len(data)
-        is_v5 = self.version == 5
+        append, is_v5 = packets.append, self.version == 5
         start, length = body - at, pos - at
-        end = pos + length
+        payload_size = length - start
         if qos:
             id_at = start - 3 if is_v5 else start - 2
-            head = data[at : at + id_at]
-            while end <= size and begins(head, pos):
-                packet_id = data[pos + id_at] << 8 | data[pos + id_at + 1]
-                if not packet_id or (is_v5 and data[pos + id_at + 2]):
+            head, no_properties = data[at : at + id_at], b"\0" if is_v5 else b""
+            layout = f">{id_at}sH{len(no_properties)}s{payload_size}s"
+            for begin, packet_id, properties, payload in _pieces(data, pos, length, layout):
+                if begin != head or not packet_id or properties != no_properties:
                     break
-                append(Message(topic, data[pos + start : end], 0, qos, retain, dup, packet_id))
-                pos = end
-                end += length
+                append(Message(topic, payload, 0, qos, retain, dup, packet_id))
+                pos += length
         elif not retain:
             head = data[at:body]
             known = self._known_topics.get(topic)
             if known is not None and not known.is_forwarded:
-                while end <= size and begins(head, pos):
-                    append(Message(topic, data[pos + start : end]))
-                    pos = end
-                    end += length
-            while end <= size and begins(head, pos):
-                packet = data[pos:end]
+                for begin, payload in _pieces(data, pos, length, f"{start}s{payload_size}s"):
+                    if begin != head:
+                        break
+                    append(Message(topic, payload))
+                    pos += length
+                return pos
+            for (packet,) in _pieces(data, pos, length, f"{length}s"):
+                if packet[:start] != head:
+                    break
                 if is_v5:
                     append(Message(topic, packet, start, 0, 0, 0, 0, NO_PROPERTIES, None, packet))
                 else:
                     append(Message(topic, packet, start, 0, 0, 0, 0, NO_PROPERTIES, packet))
-                pos = end
-                end += length
+                pos += length
         return pos
 
     def _long_remaining(self, data: bytes, pos: int, size: int) -> tuple[int, int]:
@@ -331,6 +331,11 @@ class PacketReader:
             raise ProtocolViolation("a client sent a subscription identifier in PUBLISH")
         properties.pop("subscription_identifiers")
         return properties or NO_PROPERTIES
+
+
+def _pieces(data: bytes, pos: int, length: int, layout: str) -> Iterator[tuple[Any, ...]]:
+    """What is behind ``pos``, taken apart as if it were all packets of this length and layout."""
+    return struct.iter_unpack(layout, memoryview(data)[pos : len(data) - (len(data) - pos) % length])
 
 
 def _run_of_pubacks(data: bytes, pos: int) -> list[int]:
