@@ -6,7 +6,7 @@ import itertools
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from zope.interface.verify import verifyObject
 
@@ -308,6 +308,7 @@ def test_rights_are_those_of_all_matching_rules(rules: list[tuple[str, int]], to
 
 
 @given(RULES, FILTERS | st.just("#"))
+@example([("/#", READ)], "+")
 def test_a_filter_may_read_some_where_it_meets_a_rule(rules: list[tuple[str, int]], topic_filter: str) -> None:
     readable = [rule for rule, access in rules if access & READ]
     meets = any(matches(topic_filter, topic) and matches(rule, topic) for rule in readable for topic in UNIVERSE)

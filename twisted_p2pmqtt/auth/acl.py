@@ -175,7 +175,8 @@ def may_read_some(root: Node, topic_filter: str, names: Own) -> bool:
             elif node.has_read:
                 further.extend(_next(node, level, names, at_start, hides))
         nodes, at_start = further, False
-    return any((node.here | node.below) & READ for node in nodes)
+    empty = root.levels.get("") if "/" not in topic_filter else None  # what `/#` says of a topic that cannot be
+    return any((node.here | node.below) & READ for node in nodes if node is not empty)
 
 
 def _next(node: Node, level: str, names: Own, at_start: bool, hides: bool) -> Iterable[Node]:
