@@ -41,7 +41,8 @@ from twisted_p2pmqtt.codec.properties import Properties
 from twisted_p2pmqtt.codec.reader import PacketReader
 from twisted_p2pmqtt.codec.writer import PACKET_ID, PINGRESP, PUBCOMP_HEAD, PUBREL_HEAD, encode
 from twisted_p2pmqtt.core.aliases import OutgoingAliases
-from twisted_p2pmqtt.core.handshake import Handshake, Login, Over, refusal_frame
+from twisted_p2pmqtt.core.connack import refusal_frame
+from twisted_p2pmqtt.core.handshake import Handshake, Login, Over
 from twisted_p2pmqtt.core.publishing import NotYet, Publishing
 from twisted_p2pmqtt.core.subscribing import subscribe, unsubscribe
 from twisted_p2pmqtt.core.wire import DISCARDING, Wire

@@ -1,7 +1,7 @@
 """Handshake: from CONNECT to CONNACK, and MQTT 5.0's AUTH exchanges (3.1, 3.2, 3.15, 4.12).
 
 A CONNECT is judged, its client logs in (perhaps over several AUTH packets, perhaps later), its will is checked, and
-then the registry gives it a session.  CONNACK tells what is limited here.
+then the registry gives it a session.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from twisted.cred.error import LoginFailed, UnauthorizedLogin
 from twisted.internet.defer import Deferred
 
-from twisted_p2pmqtt.codec.constants import RETURN_CODE_OF_REASON, ProtocolVersion, ReasonCode
-from twisted_p2pmqtt.codec.errors import MQTTError, ProtocolViolation, ServerRedirect, TopicNameInvalid
+from twisted_p2pmqtt.codec.constants import ProtocolVersion, ReasonCode
+from twisted_p2pmqtt.codec.errors import MQTTError, ProtocolViolation, TopicNameInvalid
 from twisted_p2pmqtt.codec.packets import Auth, Connack, Connect, Will
 from twisted_p2pmqtt.codec.properties import Properties
-from twisted_p2pmqtt.codec.writer import encode
 from twisted_p2pmqtt.core.aliases import OutgoingAliases
+from twisted_p2pmqtt.core.connack import allowed_expiry, allowed_keep_alive, announce, refusal_frame
 from twisted_p2pmqtt.core.credentials import MQTTCredentials
 from twisted_p2pmqtt.core.delivery import DENIED
 from twisted_p2pmqtt.core.info import describe
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 
 LOGIN_DEADLINE = 5.0
 """Seconds that a login, or one step of an AUTH exchange, may take."""
-
-# Section 3.2.2.2; anything else that goes wrong before CONNACK is told as an unspecified error.
-_CONNACK_CODES = frozenset((*range(0x80, 0x8B), 0x8C, 0x90, 0x95, 0x97, 0x99, 0x9A, 0x9B, 0x9C, 0x9D, 0x9F))
 
 
 class Login(NamedTuple):
@@ -75,19 +72,6 @@ class Success(NamedTuple):
 
     data: bytes | None
     avatar: Any
-
-
-def refusal_frame(version: int, error: MQTTError) -> bytes:
-    """The CONNACK that refuses; nothing where the version has no code for it, or is not known (0)."""
-    code = error.reason_code
-    if version == 5:
-        properties = Properties()
-        if isinstance(error, ServerRedirect):
-            properties["server_reference"] = error.server_reference
-        return encode(Connack(False, code if code in _CONNACK_CODES else ReasonCode.UNSPECIFIED_ERROR, properties), 5)
-    if version and code in RETURN_CODE_OF_REASON:  # [MQTT-3.2.2-6] [MQTT3-3.2.2-4] [MQTT3-3.2.2-6]
-        return encode(Connack(False, RETURN_CODE_OF_REASON[code]), 4)
-    return b""
 
 
 class Over:
@@ -290,10 +274,10 @@ class Handshake:
         client_id = connect.client_id or "auto" + secrets.token_hex(9)  # [MQTT-3.1.3-6] [MQTT3-3.1.3-6]
         if not connect.client_id:
             properties["assigned_client_identifier"] = client_id  # [MQTT-3.2.2-16] [MQTT-3.1.3-7]
-        interval = self._expiry_interval(connect, properties)
-        keep_alive = self._keep_alive(connect, properties)
+        interval = allowed_expiry(broker.limits, connect, properties)
+        keep_alive = allowed_keep_alive(broker.limits, connect, properties)
         if connect.version == 5:
-            self._announce(connect, client_id, properties)
+            announce(broker, connect, client_id, properties)
             if authentication_data is not None:
                 properties["authentication_data"] = authentication_data
         else:
@@ -327,56 +311,6 @@ class Handshake:
             connection.handshake = OVER
         if broker.observers:
             broker.observers.tell("connected", client_id, describe(session))
-
-    def _expiry_interval(self, connect: Connect, properties: Properties) -> int:
-        assert self._connection is not None
-        cap = self._connection.broker.limits.max_session_expiry
-        if connect.version < 5:
-            return 0 if connect.clean_start else cap
-        wanted = connect.properties.get("session_expiry_interval", 0)
-        if wanted > cap:
-            properties["session_expiry_interval"] = cap
-        return min(wanted, cap)
-
-    def _keep_alive(self, connect: Connect, properties: Properties) -> int:
-        assert self._connection is not None
-        limits = self._connection.broker.limits
-        keep_alive = connect.keep_alive
-        if limits.max_keep_alive and (keep_alive == 0 or keep_alive > limits.max_keep_alive):
-            keep_alive = limits.max_keep_alive
-        elif 0 < keep_alive < limits.min_keep_alive:
-            keep_alive = limits.min_keep_alive
-        if keep_alive != connect.keep_alive:
-            properties["server_keep_alive"] = keep_alive  # [MQTT-3.2.2-22]
-        return keep_alive
-
-    def _announce(self, connect: Connect, client_id: str, properties: Properties) -> None:
-        """What a client must know of this server's limits (3.2.2.3), and what it asked to be told."""
-        assert self._connection is not None
-        broker = self._connection.broker
-        limits = broker.limits
-        properties["topic_alias_maximum"] = limits.topic_alias_maximum
-        properties["receive_maximum"] = limits.receive_maximum
-        properties["maximum_packet_size"] = limits.max_packet_size
-        if limits.max_qos < 2:
-            properties["maximum_qos"] = limits.max_qos  # [MQTT-3.2.2-9]
-        if not limits.retain_available:
-            properties["retain_available"] = 0
-        if not limits.wildcard_subscriptions:
-            properties["wildcard_subscription_available"] = 0
-        if not limits.subscription_identifiers:
-            properties["subscription_identifier_available"] = 0
-        if not limits.shared_subscriptions:
-            properties["shared_subscription_available"] = 0
-        if connect.properties.get("request_response_information"):  # [MQTT-3.1.2-28]
-            information = getattr(broker.router, "response_information", None)
-            if information is not None:
-                answer = broker.guard.call(information, client_id)
-                if isinstance(answer, str):
-                    properties["response_information"] = answer
-        method = connect.properties.get("authentication_method")  # [MQTT-4.12.0-6]
-        if method is not None:
-            properties["authentication_method"] = method
 
     @staticmethod
     def _take_limits(connect: Connect, connection: Connection) -> None:
