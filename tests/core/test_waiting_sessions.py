@@ -78,6 +78,16 @@ def test_what_garbage_collection_has_to_look_at(make: Callable[[Clock], Broker])
     assert not NO_INFLIGHT
 
 
+def assert_only_c_is_left_and_lasts(clock: Clock, broker: Broker) -> None:
+    """For ``LONG`` from now on, and no second more."""
+    clock.advance(LONG - 1)
+    broker.advance()
+    assert list(broker.sessions) == ["c"]
+    clock.advance(1)
+    broker.advance()
+    assert not broker.sessions
+
+
 def test_a_session_that_was_resumed_ends_when_it_was_left_last() -> None:
     clock = Clock()
     broker = make_broker(clock)
@@ -85,12 +95,7 @@ def test_a_session_that_was_resumed_ends_when_it_was_left_last() -> None:
     clock.advance(LONG / 2)
     broker.advance()
     leave(broker, "c")
-    clock.advance(LONG - 1)
-    broker.advance()
-    assert list(broker.sessions) == ["c"]
-    clock.advance(1)
-    broker.advance()
-    assert not broker.sessions
+    assert_only_c_is_left_and_lasts(clock, broker)
     assert broker.stats.sessions_expired == 1
 
 
@@ -104,12 +109,7 @@ def test_ends_that_no_longer_hold_do_not_pile_up(monkeypatch: pytest.MonkeyPatch
         broker.advance()
         leave(broker, "c")
         assert len(broker.registry._ends) <= 2 * len(broker.sessions) + registry.MAX_STALE
-    clock.advance(LONG - 1)
-    broker.advance()
-    assert list(broker.sessions) == ["c"]
-    clock.advance(1)
-    broker.advance()
-    assert not broker.sessions
+    assert_only_c_is_left_and_lasts(clock, broker)
 
 
 def test_one_end_that_fails_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
