@@ -173,6 +173,12 @@ class Publisher(Client):
         self._count(count)
         self.link.send(self.ring.take(count))
 
+    def publish_next(self) -> None:
+        """One message, in as few calls as may be: for a QoS 0 publisher that has one in flight."""
+        self.sent += 1
+        self.tally.sent += 1
+        self.link.send(self.ring.take(1))
+
     def go_on(self, credit: int) -> None:
         """Publish as many more, at once or as soon as there is room."""
         self._credit += credit
@@ -239,21 +245,25 @@ class Subscriber(Client):
         self._partial = 0  # bytes of an unfinished frame, where only bytes are counted
 
     def on_traffic(self) -> None:
-        if self.qos or self.tally.latencies is not None:
-            self._parse()
-        elif self._frame_size:
-            self._count_bytes()
-        else:
-            self._parse()
+        self._parse()
+        if not self.qos and self.tally.latencies is None:
             self._begin_counting()
 
     def _begin_counting(self) -> None:
         """Once a frame has told the size, only the number of bytes of the unfinished one matters."""
         if self._frame_size:
             self._partial, self._rest = len(self._rest), b""
+            self.loop.readers[self.link.fd] = self._count_bytes
 
     def _count_bytes(self) -> None:
         data = self.link.receive()
+        pair = self.pair
+        if len(data) == self._frame_size and not self._partial and pair is not None and not pair.link.backlog:
+            # Nothing but one message: all that comes where one is in flight, and its publisher sends the next.
+            self.delivered += 1
+            self.tally.delivered += 1
+            pair.publish_next()
+            return
         if not self._partial and data and data[0] & 0xF0 != frames.PUBLISH:
             raise ProtocolError(f"{self.name} got a packet of type 0x{data[0]:02x}")
         count, self._partial = divmod(self._partial + len(data), self._frame_size)
