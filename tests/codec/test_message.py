@@ -80,10 +80,13 @@ def test_halves_leave_room_for_the_packet_id() -> None:
 
 def test_properties_are_encoded_once() -> None:
     published = message(properties={"content_type": "t"})
+    assert published.encoded_properties() == bytes.fromhex("04 03 0001 74")
+    assert published.encoded_properties() is published.encoded_properties()
     assert published.property_body == bytes.fromhex("03 0001 74")
-    assert published.property_body is published.property_body
     assert message().property_body == b""
-    published.readdress(b"c", {"content_type": "u"}, bytes.fromhex("03 0001 75"))
+    long = message(properties={"content_type": "t" * 200})
+    assert long.property_body == bytes.fromhex("03 00c8") + b"t" * 200
+    published.readdress(b"c", {"content_type": "u"}, bytes.fromhex("04 03 0001 75"))
     assert published.frame(5) == bytes.fromhex("30 09 0001 63 04 03 0001 75 78")
 
 
@@ -101,7 +104,7 @@ def test_extra_properties_stand_behind_the_messages_own() -> None:
 @pytest.mark.parametrize("size", [0, 120, 121, 122, 123, 16_377, 16_378, 16_379, 2_097_144, 2_097_145])
 def test_remaining_lengths_of_every_size(size: int) -> None:
     for version in (4, 5):
-        head, tail = encode_halves(b"a/b", bytes(size), 2, None if version == 4 else b"")
+        head, tail = encode_halves(b"a/b", bytes(size), 2, b"" if version == 4 else b"\0")
         reader = PacketReader(version=version)
         (received,) = reader.feed(head + b"\0\1" + tail)
         assert isinstance(received, Message)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from twisted_p2pmqtt.codec.primitives import encode_varint
-from twisted_p2pmqtt.codec.properties import NO_PROPERTIES, Properties, copy_properties, encode_property_body
+from twisted_p2pmqtt.codec.properties import NO_PROPERTIES, Properties, copy_properties, encode_properties
 
 RETAIN, DUP = 0x01, 0x08
 
@@ -22,12 +22,12 @@ class Message:
     ``topic`` is the name in UTF-8; ``qos``, ``retain`` (0 or ``RETAIN``) and ``dup`` (0 or ``DUP``) are as published,
     the latter two as bits of the fixed header; ``body[start:]`` is the payload; ``packet_id`` is the publisher's (0
     for QoS 0); ``properties`` the PUBLISH properties as published.  ``expires_at`` is a time on the broker's monotonic
-    clock in seconds, or None.
+    clock in seconds, or None.  ``property_block`` are the properties encoded for a receiver, their length in front,
+    None until somebody needed them (``encoded_properties``).
     Frames are kept once made, so topic and properties are final by then (``readdress``).
     """
 
     __slots__ = (
-        "_property_body",
         "body",
         "dup",
         "expires_at",
@@ -35,6 +35,7 @@ class Message:
         "frame_v5",
         "packet_id",
         "properties",
+        "property_block",
         "qos",
         "retain",
         "start",
@@ -66,7 +67,7 @@ class Message:
         self.frame_v3 = frame_v3
         self.frame_v5 = frame_v5
         self.expires_at: float | None = None
-        self._property_body: bytes | None = None
+        self.property_block: bytes | None = None
 
     @property
     def payload(self) -> bytes:
@@ -86,14 +87,14 @@ class Message:
         copy.expires_at = self.expires_at
         return copy
 
-    def readdress(self, topic: bytes, properties: Properties, property_body: bytes | None = None) -> None:
+    def readdress(self, topic: bytes, properties: Properties, property_block: bytes | None = None) -> None:
         """Give the message another topic and other properties, before anybody else has seen it.
 
-        ``property_body`` is the encoded form of ``properties`` where the caller has it at hand.
+        ``property_block`` is the encoded form of ``properties`` where the caller has it at hand.
         """
         self.topic = topic
         self.properties = properties
-        self._property_body = property_body
+        self.property_block = property_block
         self.frame_v3 = self.frame_v5 = None
 
     def frame(self, version: int) -> bytes:
@@ -115,26 +116,37 @@ class Message:
         properties are left out.
         """
         if version < 5:
-            return encode_halves(self.topic, self.payload, flags, None)
-        return encode_halves(self.topic, self.payload, flags, self.property_body + extra)
+            return encode_halves(self.topic, self.payload, flags, b"")
+        if extra:
+            properties = self.property_body + extra
+            block = encode_varint(len(properties)) + properties
+        else:
+            block = self.encoded_properties()
+        return encode_halves(self.topic, self.payload, flags, block)
+
+    def encoded_properties(self) -> bytes:
+        """``property_block``, made now if need be; kept."""
+        block = self.property_block
+        if block is None:
+            # [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18] [MQTT-3.3.2-20]
+            block = self.property_block = encode_properties(self.properties) if self.properties else b"\0"
+        return block
 
     @property
     def property_body(self) -> bytes:
-        """The properties encoded for a receiver, without their length; kept."""
-        if self._property_body is None:
-            # [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18] [MQTT-3.3.2-20]
-            self._property_body = encode_property_body(self.properties) if self.properties else b""
-        return self._property_body
+        """The same without the length."""
+        if not self.properties:
+            return b""
+        block = self.encoded_properties()
+        at = 0
+        while block[at] > 127:
+            at += 1
+        return block[at + 1 :]
 
 
-def encode_halves(topic: bytes, payload: bytes, flags: int, properties: bytes | None) -> tuple[bytes, bytes]:
-    """Head and tail of a PUBLISH around its packet identifier; ``properties`` None for 3.x, else encoded, no length."""
-    if properties is None:
-        tail = payload
-    elif properties:
-        tail = b"%b%b%b" % (encode_varint(len(properties)), properties, payload)
-    else:
-        tail = b"\0" + payload
+def encode_halves(topic: bytes, payload: bytes, flags: int, property_block: bytes) -> tuple[bytes, bytes]:
+    """Head and tail of a PUBLISH around its packet identifier; ``property_block`` with its length, empty for 3.x."""
+    tail = property_block + payload
     return encode_head(topic, flags, len(tail) + 2 if flags & 6 else len(tail)), tail
 
 

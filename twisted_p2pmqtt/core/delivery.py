@@ -69,9 +69,7 @@ class Delivery:
                 if self.extra:
                     self._halves_v5 = message.halves(5, flags, self.extra)
                 else:
-                    properties = message.property_body
-                    block = encode_varint(len(properties)) + properties if properties else b"\0"
-                    tail = block + message.body[message.start :]
+                    tail = (message.property_block or message.encoded_properties()) + message.body[message.start :]
                     self._halves_v5 = encode_head(message.topic, flags, 2 + len(tail)), tail
             return self._halves_v5
         if self._halves_v3 is None:

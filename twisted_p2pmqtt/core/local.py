@@ -102,7 +102,7 @@ class LocalClient:
             if unknown := properties.keys() - _PROPERTIES:
                 raise ValueError(f"no property of a message: {', '.join(sorted(unknown))}")
             message.properties = Properties(**properties)
-            message.property_body  # noqa: B018  # a value that cannot be encoded is told here, not to a subscriber
+            message.encoded_properties()  # a value that cannot be encoded is told here, not to a subscriber
         interval = message.properties.get("message_expiry_interval")
         if interval is not None:
             message.expires_at = self._broker.wheel.now + interval

@@ -63,8 +63,15 @@ class P2PDelivery:
         # Nothing but the topic changes, and the sender's name comes in where the target can read it.
         if message.qos:
             stamp = (publisher.stamp or stamp_of(publisher)) if self._is_stamped else NO_STAMP
-            message.readdress(route.target_topic, stamp.properties, stamp.body)
-            return self._deliver(target, Delivery(message, message.qos, 0, b"", True), publisher)
+            message.readdress(route.target_topic, stamp.properties, stamp.block)
+            delivery = Delivery(message, message.qos, 0, b"", True)
+            if len(target.inflight) < target.quota:
+                outcome = target.deliver(delivery)
+                if outcome is ONLINE:
+                    self._stats.p2p_delivered += 1
+                    return ONLINE
+                return self._count(outcome)
+            return self._deliver(target, delivery, publisher)
         payload = message.body[message.start :] if message.start else message.body
         if route.head_size != len(payload) or (route.head_sender is not publisher and route.encoding == 5):
             self._encode_head(route, len(payload), publisher)
@@ -177,7 +184,7 @@ class P2PDelivery:
                 return self._deliver_awaited(target, Delivery(message, message.qos, 0, b"", True), publisher, timeout)
         else:
             stamp = stamp_of(publisher) if self._is_stamped else NO_STAMP
-            message.readdress(topic, stamp.properties, stamp.body)
+            message.readdress(topic, stamp.properties, stamp.block)
         return self._deliver(target, Delivery(message, message.qos, 0, b"", True), publisher)
 
     def _deliver_awaited(self, target: Subscriber, delivery: Delivery, publisher: Publisher, timeout: int) -> Outcome:
@@ -191,7 +198,7 @@ class P2PDelivery:
         """Set what the target hears: the topic, and the true sender in place of what a client claims to be one."""
         if not message.properties:
             stamp = stamp_of(publisher) if self._is_stamped else NO_STAMP
-            message.readdress(topic, stamp.properties, stamp.body)
+            message.readdress(topic, stamp.properties, stamp.block)
             return
         properties = Properties(**message.properties)
         pairs = [pair for pair in properties.get("user_properties", ()) if pair[0] != SENDER]
@@ -203,7 +210,6 @@ class P2PDelivery:
         message.readdress(topic, properties)
 
     def _deliver(self, target: Subscriber, delivery: Delivery, publisher: Publisher) -> Outcome:
-        stats = self._stats
         if target.__class__ is not Session:
             outcome = cast(Endpoint, target).serve(delivery, publisher)
         elif not delivery.qos or len(target.inflight) < target.quota or self._has_queue_room(target, delivery):
@@ -211,11 +217,11 @@ class P2PDelivery:
         else:
             self._broker.count_drop(target, delivery, "dropped_queue_full")
             outcome = QUOTA_EXCEEDED
-        if outcome is ONLINE:
-            stats.p2p_delivered += 1
-            return ONLINE
+        return self._count(outcome)
+
+    def _count(self, outcome: Outcome) -> Outcome:
         counter = _COUNTERS.get(outcome, "p2p_dropped_quota")
-        setattr(stats, counter, getattr(stats, counter) + 1)
+        setattr(self._stats, counter, getattr(self._stats, counter) + 1)
         return outcome
 
     def _has_queue_room(self, target: Session, delivery: Delivery) -> bool:
@@ -230,6 +236,7 @@ class P2PDelivery:
 
 
 _COUNTERS = {
+    ONLINE: "p2p_delivered",
     QUEUED: "p2p_queued",
     OFFLINE_QOS0: "p2p_dropped_qos0_offline",
     TOO_LARGE: "p2p_dropped_too_large",

@@ -11,7 +11,6 @@ from twisted_p2pmqtt.codec.properties import (
     Properties,
     SharedProperties,
     encode_properties,
-    encode_property_body,
 )
 
 if TYPE_CHECKING:
@@ -45,13 +44,12 @@ class Publisher(Protocol):
 
 
 class Stamp:
-    """The properties that name a P2P message's sender, and their encoded forms without and with the length in front."""
+    """The properties that name a P2P message's sender, and their encoded form with the length in front."""
 
-    __slots__ = ("block", "body", "properties")
+    __slots__ = ("block", "properties")
 
-    def __init__(self, properties: Properties, body: bytes, block: bytes) -> None:
+    def __init__(self, properties: Properties, block: bytes) -> None:
         self.properties = properties
-        self.body = body
         self.block = block
 
 
@@ -59,11 +57,11 @@ def stamp_of(publisher: Publisher) -> Stamp:
     """The publisher's stamp, made now if need be."""
     if publisher.stamp is None:
         properties = cast(Properties, SharedProperties(user_properties=[(SENDER, publisher.client_id)]))
-        publisher.stamp = Stamp(properties, encode_property_body(properties), encode_properties(properties))
+        publisher.stamp = Stamp(properties, encode_properties(properties))
     return publisher.stamp
 
 
-NO_STAMP = Stamp(NO_PROPERTIES, b"", b"\0")
+NO_STAMP = Stamp(NO_PROPERTIES, b"\0")
 """For a message that does not name its sender."""
 
 
