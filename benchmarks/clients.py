@@ -15,7 +15,6 @@ from benchmarks.frames import ProtocolError, Ring
 from benchmarks.links import TcpLink, open_link
 
 MAX_EVENTS = 512
-PLAIN_PUBACK = b"\x40\x02"  # and two bytes of packet id
 
 
 class Stalled(Exception):
@@ -158,7 +157,6 @@ class Publisher(Client):
         self.ring = ring
         self.topics = topics
         self.sent = 0
-        self._credit = 0  # what its pair's own window allows, where it has one
         self._unacked = 0
 
     def room(self) -> int:
@@ -173,20 +171,6 @@ class Publisher(Client):
         self._count(count)
         self.link.send(self.ring.take(count))
 
-    def publish_next(self) -> None:
-        """One message, in as few calls as may be: for a QoS 0 publisher that has one in flight."""
-        self.sent += 1
-        self.tally.sent += 1
-        self.link.send(self.ring.take(1))
-
-    def go_on(self, credit: int) -> None:
-        """Publish as many more, at once or as soon as there is room."""
-        self._credit += credit
-        count = min(self._credit, self.room())
-        if count > 0:
-            self._credit -= count
-            self.publish(count)
-
     def publish_stamped(self, size: int) -> None:
         """One message whose payload begins with the time."""
         packet_id = self.sent % 0xFFFF + 1
@@ -197,11 +181,6 @@ class Publisher(Client):
 
     def on_traffic(self) -> None:
         data = self._input()
-        if len(data) == 4 and data.startswith(PLAIN_PUBACK):
-            # Nothing but one short acknowledgement: all that comes where one message is in flight.
-            self._rest = b""
-            self._on_acked(1)
-            return
         stop = 0
         for run in frames.cut(data):
             stop = run.stop
@@ -218,8 +197,6 @@ class Publisher(Client):
     def _on_acked(self, count: int) -> None:
         self._unacked -= count
         self.tally.acked += count
-        if self._credit:
-            self.go_on(0)
 
     def _count(self, count: int) -> None:
         self.sent += count
@@ -237,33 +214,26 @@ class Subscriber(Client):
         super().__init__(name, filters, qos, level, clean)
         self.tally = tally
         self.delivered = 0
-        self.pair: Publisher | None = None
         self._size = size
-        self._frame_size = 0  # of the PUBLISH frames seen last, as are the next two
-        self._head = b""
-        self._id_at = 0
+        self._frame_size = 0  # of the PUBLISH frames seen last
         self._partial = 0  # bytes of an unfinished frame, where only bytes are counted
 
     def on_traffic(self) -> None:
-        self._parse()
-        if not self.qos and self.tally.latencies is None:
+        if self.qos or self.tally.latencies is not None:
+            self._parse()
+        elif self._frame_size:
+            self._count_bytes()
+        else:
+            self._parse()
             self._begin_counting()
 
     def _begin_counting(self) -> None:
         """Once a frame has told the size, only the number of bytes of the unfinished one matters."""
         if self._frame_size:
             self._partial, self._rest = len(self._rest), b""
-            self.loop.readers[self.link.fd] = self._count_bytes
 
     def _count_bytes(self) -> None:
         data = self.link.receive()
-        pair = self.pair
-        if len(data) == self._frame_size and not self._partial and pair is not None and not pair.link.backlog:
-            # Nothing but one message: all that comes where one is in flight, and its publisher sends the next.
-            self.delivered += 1
-            self.tally.delivered += 1
-            pair.publish_next()
-            return
         if not self._partial and data and data[0] & 0xF0 != frames.PUBLISH:
             raise ProtocolError(f"{self.name} got a packet of type 0x{data[0]:02x}")
         count, self._partial = divmod(self._partial + len(data), self._frame_size)
@@ -286,12 +256,6 @@ class Subscriber(Client):
 
     def _parse(self) -> None:
         data = self._input()
-        if len(data) == self._frame_size and self.qos == 1 and data.startswith(self._head):
-            # Nothing but one PUBLISH like the last: all that comes where one message is in flight.
-            self._rest = b""
-            self.link.send(PLAIN_PUBACK + data[self._id_at : self._id_at + 2])
-            self._count(1)
-            return
         out: list[bytes] = []
         count = stop = 0
         for run in frames.cut(data):
@@ -320,14 +284,10 @@ class Subscriber(Client):
                 latencies.append(now - int.from_bytes(data[at : at + 8], "little"))
         else:
             self._frame_size = run.stride
-            self._id_at = frames.packet_id_offset(data, run)
-            self._head = data[run.start : run.start + self._id_at]
 
     def _count(self, count: int) -> None:
         self.delivered += count
         self.tally.delivered += count
-        if self.pair is not None:
-            self.pair.go_on(count)
 
 
 class Opener:

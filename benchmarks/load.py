@@ -2,12 +2,13 @@
 
 `python -m benchmarks.load '{"port": 1883, ...}'` runs one `LoadSpec` and prints one line of JSON. Modes:
 
-- `closed`: as many messages in flight as `window` allows, counted in deliveries outstanding over all clients, or over
-  each pair (`paired`), or, where the targets are `offline`, in messages not acknowledged. No broker is driven into
-  dropping. `connections` more stand idle beside, with one subscription each.
-- `rate`: `rate` messages a second whatever comes back; the payload carries the time of sending.
-- `connect`: many connections with one subscription each; how fast, and how much memory of the broker each costs.
-- `storm`: as `connect`, while a `rate` load is running; what becomes of that load.
+- `closed`: as many messages in flight as `window` allows, counted in deliveries outstanding over all clients or, where
+  the targets are `offline`, in messages not acknowledged. No broker is driven into dropping. `connections` more stand
+  idle beside, with one subscription each.
+- `storm`: many clients connect, with one subscription each, while `rate` messages a second flow whatever comes back;
+  what becomes of those.
+
+Loads of messages that come one at a time, and of clients that only connect, are singles.c's.
 
 The result tells how busy both processes were. In a closed loop the generator answers as soon as it can, in pieces as
 small as they come, so that it may look busy beside any broker; it is the bottleneck where `load_cpu` is near 1 and
@@ -34,8 +35,6 @@ Result = dict[str, float]
 
 PATIENCE = 10.0  # seconds without any progress that make a run a failure
 DRAIN = 5.0  # seconds to wait at the end for what is outstanding
-WARM_CONNECTIONS = 50
-SETTLE = 1.0  # seconds between the last connection and the look at the broker's memory
 FILTERS_PER_HOLDER = 1000
 SAMPLE = 10  # offline targets that come back at the end to have their messages counted
 
@@ -57,7 +56,6 @@ class LoadSpec:
     size: int = 64
     level: int = frames.V311
     window: int = 2000
-    paired: bool = False
     fan: bool = False
     offline: bool = False
     persistent: bool = False
@@ -124,12 +122,8 @@ class Load:
 
     def run(self) -> Result:
         try:
-            if self.spec.mode == "connect":
-                return self._connect()
             self._open()
-            if self.spec.mode == "closed":
-                return self._closed()
-            return self._rate() if self.spec.mode == "rate" else self._storm()
+            return self._closed() if self.spec.mode == "closed" else self._storm()
         finally:
             self.loop.close_all()
 
@@ -176,33 +170,21 @@ class Load:
     # Closed loop
 
     def _closed(self) -> Result:
-        if self.spec.paired:
-            self._pair()
         start = time.monotonic()
         measure_at, end = start + self.spec.warm, start + self.spec.warm + self.spec.time
         first: Mark | None = None
         while (now := time.monotonic()) < end:
             if first is None and now >= measure_at:
                 first = self._mark()
-            if not self.spec.paired:
-                self._fill()
+            self._fill()
             self.loop.poll(0.05)
             self._check_progress(now)
         result = self._result(first or self._mark()) | {"holding_s": self._holding}
-        for subscriber in self.subscribers:
-            subscriber.pair = None
         self._drain()
         result["lost"] = self._outstanding()
         if self.spec.offline:
             result["lost"] += self._missing_offline()
         return result
-
-    def _pair(self) -> None:
-        """Give each pair its share of the window; from then on a publisher goes on when its own messages arrive."""
-        share = self.spec.window // self.spec.publishers
-        for subscriber, publisher in zip(self.subscribers, self.publishers, strict=True):
-            subscriber.pair = publisher
-            publisher.go_on(share)
 
     def _outstanding(self) -> int:
         tally = self.tally
@@ -298,17 +280,6 @@ class Load:
         if opener and not opener.done:
             raise Stalled(f"{opener.ready} of {opener.opened} clients of the storm were ready after {seconds:.0f} s")
 
-    def _rate(self) -> Result:
-        self.tally.latencies = []
-        self._pace(self.spec.warm)
-        self.tally.latencies.clear()
-        first = self._mark()
-        self._pace(self.spec.time)
-        result = self._result(first) | self._latency_result()
-        self._drain()
-        result["lost"] = self._outstanding()
-        return result
-
     def _latency_result(self) -> Result:
         ordered = sorted(self.tally.latencies or [])
         names = {"p50_us": 0.5, "p99_us": 0.99, "p999_us": 0.999, "max_us": 1.0}
@@ -320,20 +291,6 @@ class Load:
         for k in range(count):
             name = f"{prefix}{k:05d}"
             yield Client(name, [f"dev/{name}/#"], level=self.spec.level)
-
-    def _connect(self) -> Result:
-        open_all(self.loop, self._crowd(WARM_CONNECTIONS, "w"))
-        count = self.spec.connections
-        before = broker_rss(self.spec.pid)
-        first = self._mark()
-        open_all(self.loop, self._crowd(count, "c"), self.spec.in_flight)
-        result = self._result(first)
-        result["connects_per_s"] = count / (time.monotonic() - first.at)
-        end = time.monotonic() + SETTLE
-        while time.monotonic() < end:
-            self.loop.poll(0.1)
-        result["connection_kib"] = (broker_rss(self.spec.pid) - before) / count / 1024
-        return result
 
     def _storm(self) -> Result:
         self.tally.latencies = []

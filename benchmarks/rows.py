@@ -104,7 +104,7 @@ def _subscription_rows() -> list[Row]:
 def _shape_rows() -> list[Row]:
     fan = LoadSpec(publishers=1, subscribers=500, topic="bench/all", subscribe="bench/all", fan=True, window=20_000)
     funnel = LoadSpec(publishers=500, subscribers=1, topic="bench/one", subscribe="bench/one")
-    singles = LoadSpec(publishers=1000, subscribers=1000, window=1000, paired=True)
+    singles = LoadSpec(mode="pairs", publishers=1000, subscribers=1000)
     rows = []
     for qos, bound in ((0, 12.0), (1, 6.0)):
         sides = against_mosquitto(dataclasses.replace(fan, qos=qos))

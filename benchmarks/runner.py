@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 
 import twisted
+from benchmarks import singles
 from benchmarks.brokers import LOAD_CORE, ROOT, BrokerSpec, child_conditions, running, version
 from benchmarks.load import LoadSpec, Result
 from benchmarks.probes import NotAvailable
@@ -127,7 +128,10 @@ def run_side(side: Side, plan: Plan) -> Result:
 
 def start_load(spec: LoadSpec) -> Result:
     """The load generator in a process of its own, on its own core."""
-    command = [sys.executable, "-m", "benchmarks.load", json.dumps(dataclasses.asdict(spec))]
+    if spec.mode in singles.MODES:
+        command = singles.command(spec)
+    else:
+        command = [sys.executable, "-m", "benchmarks.load", json.dumps(dataclasses.asdict(spec))]
     try:
         with child_conditions(LOAD_CORE):
             process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import random
 import selectors
 import shutil
@@ -21,13 +22,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import chart, frames, links
+from benchmarks import chart, frames, links, singles
 from benchmarks.brokers import BrokerSpec, mosquitto_config, ours_config, running
 from benchmarks.load import Load, LoadSpec, run_load
 from benchmarks.presence import Times, ask
 from benchmarks.probes import NotAvailable, check_acl, check_connection, check_store
 from benchmarks.rows import MOSQUITTO, Row, Side, Target, all_rows
-from benchmarks.runner import Line, Plan, RowFailed, measure, run_side
+from benchmarks.runner import Line, Plan, RowFailed, measure, run_side, start_load
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the benchmarks need epoll and /proc")
 
@@ -180,10 +181,7 @@ STATUS = b"\0\x17\x26\0\x0ap2p-status\0\x08accepted"  # reason code 0 and a user
         {"publishers": 5, "subscribers": 1, "topic": "t/0"},
         {"publishers": 1, "subscribers": 5, "topic": "t", "subscribe": "t", "fan": True},
         {"publishers": 1, "subscribers": 5, "topic": "t", "subscribe": "t", "fan": True, "qos": 1},
-        {"paired": True, "window": 3},
-        {"paired": True, "window": 3, "qos": 1},
         {"topics": 4, "topic": "t/{j}", "qos": 1},
-        {"mode": "rate", "rate": 500, "qos": 1},
         {"size": 300, "qos": 1},
     ],
     ids=str,
@@ -232,9 +230,11 @@ def test_what_the_broker_loses_is_told(qos: int, monkeypatch: pytest.MonkeyPatch
     assert result["lost"] == broker.lost > 0
 
 
-def test_latencies_are_those_of_the_messages() -> None:
+def test_a_storm_keeps_its_rate_and_tells_latencies() -> None:
     with TinyBroker() as broker:
-        _, result = run_against(broker, subscribed(mode="rate", rate=200))
+        _, result = run_against(broker, subscribed(mode="storm", rate=200, connections=50, qos=1))
+    assert result["lost"] == 0
+    assert result["connects_per_s"] > 0
     assert 0 < result["p50_us"] <= result["p99_us"] <= result["max_us"] < 5e6
 
 
@@ -248,6 +248,68 @@ def test_nobody_listens() -> None:
         port = sock.getsockname()[1]
     with pytest.raises(ConnectionRefusedError):
         run_load(subscribed(port=port))
+
+
+# Messages that come one at a time
+
+
+def single(**changes: object) -> LoadSpec:
+    spec = LoadSpec(
+        publishers=3, subscribers=3, topic="t/{client}", subscribe="t/{client}", size=20, warm=0.05, time=0.3
+    )
+    return dataclasses.replace(spec, **changes)  # type: ignore[arg-type]  # of **
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+@pytest.mark.parametrize("mode", ["pairs", "rate"])
+def test_all_single_messages_are_counted_once(mode: str, qos: int) -> None:
+    with TinyBroker() as broker:
+        result = start_load(single(mode=mode, qos=qos, rate=300, port=broker.port))
+    assert result["lost"] == 0
+    assert broker.received == broker.delivered > 20
+    assert 0 < result["delivered_per_s"] * 0.3 < broker.delivered  # what came before and behind is not counted
+    if mode == "rate":
+        assert 250 < result["sent_per_s"] < 350
+        assert 0 < result["p50_us"] <= result["p99_us"] <= result["max_us"] < 5e6
+
+
+def test_pairs_have_one_message_in_flight() -> None:
+    with TinyBroker(loses_every=50) as broker, pytest.raises(RowFailed, match="nothing for 10 s"):
+        start_load(single(mode="pairs", port=broker.port, time=30.0))
+    assert broker.lost == 3  # each lost message has ended its pair
+
+
+def test_single_messages_that_are_lost_are_told() -> None:
+    with TinyBroker(loses_every=40) as broker:
+        result = start_load(single(mode="rate", rate=300, port=broker.port))
+    assert result["lost"] == broker.lost > 0
+
+
+def test_connections_are_made_and_held() -> None:
+    with TinyBroker() as broker:
+        result = start_load(single(mode="connect", connections=120, port=broker.port, pid=os.getpid()))
+        held = len(broker._topics)
+    assert held == 120 + 50  # fifty before, so that what the first connections cost is not counted
+    assert result["connects_per_s"] > 0
+    assert result["broker_rss_kib"] > 0
+
+
+def test_single_loads_end_with_a_reason() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+    with pytest.raises(RowFailed, match=r"refused|closed|reset"):
+        start_load(single(mode="pairs", port=port))
+    with pytest.raises(RowFailed, match="8 to 4096 bytes"):
+        start_load(single(mode="pairs", size=5000, port=port))
+    with pytest.raises(ValueError, match="no mode storm"):
+        singles.command(single(mode="storm"))
+
+
+def test_without_a_compiler_the_row_is_not_available(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    singles.program.cache_clear()
+    with pytest.raises(NotAvailable, match="C compiler"):
+        singles.command(single(mode="pairs"))
 
 
 # Probes
@@ -450,7 +512,10 @@ def test_presence_fails_where_presence_is_told() -> None:
         (MOSQUITTO, subscribed(qos=1, level=frames.V5)),
         (MOSQUITTO, subscribed(qos=2)),
         (MOSQUITTO, subscribed(extra_subscriptions=2000)),
-        (MOSQUITTO, subscribed(mode="connect", connections=100)),
+        (MOSQUITTO, single(mode="pairs")),
+        (MOSQUITTO, single(mode="pairs", qos=1)),
+        (MOSQUITTO, single(mode="rate", rate=200)),
+        (MOSQUITTO, single(mode="connect", connections=100)),
         (MOSQUITTO, subscribed(mode="storm", connections=100, rate=200)),
         (dataclasses.replace(MOSQUITTO, store="persistence"), subscribed(offline=True, persistent=True, qos=1)),
         (dataclasses.replace(MOSQUITTO, transport="tls"), subscribed(qos=1)),

@@ -1,0 +1,50 @@
+"""singles.c: compiled when it is first needed, and the options that a `LoadSpec` comes to."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from benchmarks.load import LoadSpec
+from benchmarks.probes import NotAvailable
+
+SOURCE = Path(__file__).with_suffix(".c")
+MODES = ("pairs", "rate", "connect")
+
+
+@functools.cache
+def program() -> str:
+    """The compiled generator, kept as long as this process. Raises NotAvailable without a C compiler."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise NotAvailable("the load of single messages needs a C compiler, cc")
+    directory = tempfile.TemporaryDirectory(prefix="p2pmqtt-singles-")
+    _kept.append(directory)
+    path = str(Path(directory.name) / "singles")
+    built = subprocess.run([compiler, "-O2", "-o", path, SOURCE], capture_output=True, text=True, check=False)
+    if built.returncode:
+        raise NotAvailable(f"{SOURCE.name} could not be compiled: {built.stderr.strip()[-300:]}")
+    return path
+
+
+_kept: list[tempfile.TemporaryDirectory[str]] = []
+
+
+def command(spec: LoadSpec) -> list[str]:
+    """How to run a load with it."""
+    if spec.mode not in MODES:
+        raise ValueError(f"singles.c knows no mode {spec.mode}")
+    options: dict[str, object] = {
+        "mode": spec.mode, "port": spec.port, "pid": spec.pid, "publishers": spec.publishers,
+        "subscribers": spec.subscribers, "qos": spec.qos, "size": spec.size, "rate": spec.rate, "warm": spec.warm,
+        "time": spec.time, "connections": spec.connections, "in-flight": spec.in_flight,
+        "topic": spec.topic.replace("{client}", "s%05d"),
+    }  # fmt: skip
+    if spec.mode == "connect":
+        options["filter"] = "dev/c%05d/#"
+    elif spec.subscribe:
+        options["filter"] = spec.subscribe.replace("{client}", "s%05d")
+    return [program(), *(f"--{name}={value}" for name, value in options.items())]
