@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from twisted.internet.protocol import Factory, Protocol
 from tests.net.sockets import connected
 from twisted_p2pmqtt import Broker, MemoryStore, MQTTFactory, MQTTProtocol
 from twisted_p2pmqtt.net import read_group
-from twisted_p2pmqtt.net.read_group import LARGE_READ_SIZE, READ_SIZE, GroupedServer, ReadGroup
+from twisted_p2pmqtt.net.read_group import LARGE_READ_SIZE, READ_SIZE, WRITE_READS, GroupedServer, ReadGroup
 
 pytestmark = pytest.mark.skipif(not hasattr(__import__("select"), "epoll"), reason="Linux only")
 
@@ -75,12 +76,13 @@ class Transport:
 
 
 class World:
-    """A group, and how often its rounds began and ended."""
+    """A group, and what it told of its turns."""
 
     def __init__(self) -> None:
         self.reactor = Reactor()
-        self.rounds: list[str] = []
-        self.group = ReadGroup(self.reactor, lambda: self.rounds.append("started"), lambda: self.rounds.append("done"))
+        self.told: list[str] = []
+        started, wrote, done = (partial(self.told.append, word) for word in ("started", "wrote", "done"))
+        self.group = ReadGroup(self.reactor, started, wrote, done)
         self.transports: list[Transport] = []
 
     def transport(self) -> Transport:
@@ -96,15 +98,35 @@ def world() -> Iterator[World]:
         transport.close()
 
 
-def test_a_round_reads_each_member_once_and_ends_with_one_flush(world: World) -> None:
+def test_a_turn_reads_each_member_once_and_ends_with_one_flush(world: World) -> None:
     first, second, silent = world.transport(), world.transport(), world.transport()
     assert world.reactor.readers == [world.group]
     first.far.send(b"abc")
     second.far.send(b"de")
     world.group.doRead()
     assert (first.received, second.received, silent.received) == ([3], [2], [])
-    assert world.rounds == ["started", "done"]
+    assert world.told == ["started", "done"]
     assert not first.is_read_by_reactor
+
+
+def test_what_a_few_members_caused_is_written_before_the_next_are_read(world: World) -> None:
+    members = [world.transport() for _ in range(2 * WRITE_READS + 1)]
+    for member in members:
+        member.receive = lambda data: world.told.append("read")  # type: ignore[method-assign]
+        world.group.remove(member.key)
+        member.key = world.group.add(member, member.receive)
+        member.far.send(b"abc")
+    world.group.doRead()
+    a_few = ["read"] * WRITE_READS
+    assert world.told == ["started", *a_few, "wrote", *a_few, "wrote", "read", "done"]
+
+
+def test_what_much_that_was_taken_in_caused_is_written_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_group, "WRITE_BYTES", 100)
+    for member in [world.transport() for _ in range(3)]:
+        member.far.send(bytes(60))
+    world.group.doRead()
+    assert world.told == ["started", "wrote", "wrote", "done"]
 
 
 def test_who_fills_a_read_gets_larger_ones_for_as_long(world: World) -> None:

@@ -391,6 +391,12 @@ class Broker:
         self._is_in_round = False
         if self.store.pending:
             self.commits.start()
+        self.write()
+
+    def write(self) -> None:
+        """Hand to the sockets what was written to them.  What is recorded waits for the turn's end: the store likes it
+        in one piece.
+        """
         touched, self.touched = self.touched, []
         for connection in touched:
             flush = connection.flush  # kept in a slot, and so no method to the interpreter

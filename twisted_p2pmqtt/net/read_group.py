@@ -28,12 +28,12 @@ READ_SIZE = 65536
 LARGE_READ_SIZE = 262_144
 """The same while each read finds as much as it asked for: large messages, then, come whole more often."""
 
-ROUND_BYTES = 1_048_576
-"""Bytes taken in between two flushes, so that what one round makes the broker write stays bounded."""
+WRITE_BYTES = 1_048_576
+"""Bytes taken in before what they made the broker write is sent, so that it stays bounded."""
 
-ROUND_READS = 8
-"""Sockets read in between two flushes.  What a message touches on its way, in the kernel too, is some kilobytes, and
-what is written soon is still in the processor's cache: with a thousand clients of one message each, a third more.
+WRITE_READS = 8
+"""Sockets read before the same.  What a message touches on its way, in the kernel too, is some kilobytes, and what is
+written soon is still in the processor's cache: that counts where a thousand clients send a message each.
 """
 
 TURN_BYTES = 4_194_304
@@ -76,11 +76,17 @@ class _Member(NamedTuple):
 
 @implementer(IReadDescriptor)
 class ReadGroup:
-    """Reads its members and hands what they sent to their ``receive``; ``done`` is called behind each round."""
+    """Reads its members and hands what they sent to their ``receive``.
 
-    def __init__(self, reactor: Any, started: Callable[[], object], done: Callable[[], object]) -> None:
+    ``started`` is called before each turn and ``done`` behind it; ``write`` in between, to send what is to be sent.
+    """
+
+    def __init__(
+        self, reactor: Any, started: Callable[[], object], write: Callable[[], object], done: Callable[[], object]
+    ) -> None:
         self._reactor = reactor
         self._started = started
+        self._write = write
         self._done = done
         self._members: dict[int, _Member] = {}
         self._epoll = select.epoll()
@@ -141,7 +147,7 @@ class ReadGroup:
     def doRead(self) -> None:
         """Read every member that is ready, once."""
         members = self._members
-        taken = unflushed = reads = 0
+        taken = unwritten = reads = 0
         left: list[tuple[int, int]] = []  # not read in this turn
         more: list[tuple[int, int]] = []  # read, but perhaps not to the end
         self._started()
@@ -161,12 +167,11 @@ class ReadGroup:
                 data = b""
             if data:
                 taken += len(data)
-                unflushed += len(data)
+                unwritten += len(data)
+                if unwritten > WRITE_BYTES or reads == WRITE_READS:
+                    unwritten, reads = len(data), 0
+                    self._write()
                 reads += 1
-                if reads > ROUND_READS or unflushed > ROUND_BYTES:
-                    unflushed, reads = len(data), 1
-                    self._done()
-                    self._started()
                 try:
                     receive(data)
                 except Exception:
