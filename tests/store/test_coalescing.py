@@ -89,6 +89,24 @@ def test_deliveries_to_clients_that_are_away_do_not_wait(life: Life, trace: Trac
     assert trace() == ["INSERT OR REPLACE INTO delivery"]
 
 
+def test_what_a_turn_records_is_written_at_its_end_and_not_between_its_reads(life: Life, trace: Trace) -> None:
+    life.connected("away").subscribe("a")
+    life.broker.sessions["away"].connection.lost()  # type: ignore[union-attr]  # it is connected
+    subscriber = life.connected("sub", expiry=0)
+    subscriber.subscribe("a")
+    life.broker.flush()
+    trace()
+    life.broker.begin_round()
+    publish(life, 2)
+    life.broker.write()
+    assert len(subscriber.messages) == 2
+    assert trace() == []
+    publish(life, 1)
+    life.broker.flush()
+    assert trace() == ["INSERT OR REPLACE INTO delivery"]
+    assert life.counts()["delivery"] == 3
+
+
 def test_one_statement_a_table_however_many_rows(life: Life, trace: Trace) -> None:
     for number in range(9):
         life.connected(f"sub{number}", acknowledges=False).subscribe("a" if number < 8 else "b")
