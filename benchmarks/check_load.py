@@ -1,6 +1,8 @@
 """Our load generator beside mqload, one written in C, on the same mosquitto: are both limited by the broker alone?
 
 mqload is not part of this repository; its source is named on the command line and compiled into a temporary directory.
+It also loads both brokers with what singles.c sends more strictly: 1,000 pairs with 1,000 messages in flight over all,
+so that a publisher may be ahead of the others.
 """
 
 from __future__ import annotations
@@ -13,10 +15,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.brokers import LOAD_CORE, child_conditions, running
+from benchmarks.brokers import LOAD_CORE, BrokerSpec, child_conditions, running
 from benchmarks.load import LoadSpec
 from benchmarks.probes import NotAvailable
-from benchmarks.rows import MOSQUITTO, PAIRS
+from benchmarks.rows import MOSQUITTO, OURS, PAIRS
 from benchmarks.runner import LOAD_TIMEOUT, Plan, RowFailed, start_load
 
 TOPIC = "bench/mqs{j}/t"  # mqload's own client ids, so that both send frames of the same size
@@ -33,6 +35,22 @@ def compare(source: Path, plan: Plan, show: Callable[[str], None]) -> None:
         for qos in (0, 1, 2):
             ours, theirs = _compare_one(program, qos, plan)
             show(f"{f'QoS {qos}':<8}{ours:>18,.0f}{theirs:>12,.0f}{ours / theirs:>8.2f}")
+        show(f"{'1,000 pairs':<14}{'ours':>12}{'mosquitto':>12}{'ratio':>8}   (messages/s by mqload)")
+        for qos in (0, 1):
+            ours, theirs, ratio = _compare_brokers(program, qos, plan)
+            show(f"{f'QoS {qos}':<14}{ours:>12,.0f}{theirs:>12,.0f}{ratio:>8.2f}")
+
+
+def _compare_brokers(program: Path, qos: int, plan: Plan) -> tuple[float, float, float]:
+    p2p = LoadSpec(publishers=1000, subscribers=1000, window=1000, qos=qos, topic="p2p/mqs{j}/t")
+    sides = {OURS: p2p, MOSQUITTO: dataclasses.replace(p2p, subscribe=p2p.topic)}
+    rates: dict[BrokerSpec, list[float]] = {OURS: [], MOSQUITTO: []}
+    for _ in range(plan.runs):
+        for spec, load in sides.items():
+            with running(spec) as broker:
+                rates[spec].append(_mqload(program, plan.apply(load), broker.port))
+    ratio = statistics.median(ours / theirs for ours, theirs in zip(rates[OURS], rates[MOSQUITTO], strict=True))
+    return statistics.median(rates[OURS]), statistics.median(rates[MOSQUITTO]), ratio
 
 
 def _compare_one(program: Path, qos: int, plan: Plan) -> tuple[float, float]:
@@ -48,11 +66,12 @@ def _compare_one(program: Path, qos: int, plan: Plan) -> tuple[float, float]:
 
 
 def _mqload(program: Path, load: LoadSpec, port: int) -> float:
-    topic = TOPIC.format(j="%d")
     options = {
-        "--port": port, "--pubs": load.publishers, "--subs": load.subscribers, "--topic": topic, "--sub": topic,
+        "--port": port, "--pubs": load.publishers, "--subs": load.subscribers, "--topic": load.topic.format(j="%d"),
         "--qos": load.qos, "--size": load.size, "--window": load.window, "--time": load.time, "--warm": load.warm,
     }  # fmt: skip
+    if load.subscribe:
+        options["--sub"] = load.subscribe.format(j="%d")
     command = [str(program)]
     for name, value in options.items():
         command += [name, str(value)]
