@@ -208,7 +208,8 @@ class PacketReader:
                         is_bare = False  # even if nothing is left of them
                         properties, body = decode_properties(data, body, end, 3)
                         properties = self._check_publish_properties(properties, first)
-                if topic not in known_topics:
+                known = known_topics.get(topic)
+                if known is None:
                     if topic or "topic_alias" not in properties:
                         if not topic and version == 5:  # 3.3.2.1; in 3.x it is a topic name like any other
                             raise ProtocolViolation("PUBLISH with neither a topic nor a topic alias")
@@ -220,6 +221,8 @@ class PacketReader:
                     )
                 elif first != 0x30:
                     append(Message(topic, data[body:end], 0, first >> 1 & 3, first & 1, first & 8, packet_id))
+                elif known is not None and not known.is_forwarded:
+                    append(Message(topic, data[body:end]))
                 elif version == 5:
                     packet = data[pos:end]
                     append(Message(topic, packet, body - pos, 0, 0, 0, 0, NO_PROPERTIES, None, packet))

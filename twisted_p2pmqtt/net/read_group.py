@@ -2,8 +2,9 @@
 
 A reactor spends more on finding out who is readable, logging context and all, than the broker spends on a small packet.
 So plain sockets are watched by an epoll of our own, and it is that epoll, itself a file descriptor, that the reactor
-watches.  When it is readable every ready socket is read once, each read goes straight to its connection, and the turn
-ends with one flush: with a thousand clients that each wait for one answer this halves the cost of a message.
+watches.  When it is readable every ready socket is read once, each read goes straight to its connection, and what that
+caused is written after every few of them: with a thousand clients that each wait for one answer this halves the cost of
+a message.
 
 The transport is Twisted's, and is told to stop reading, a port's first one; what that port makes from then on does not
 begin (``GroupedServer``).  It gets its socket back (``release``) for the one thing that is left to it, to find the end
