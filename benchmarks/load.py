@@ -122,6 +122,8 @@ class Load:
 
     def run(self) -> Result:
         try:
+            if self.spec.mode not in ("closed", "storm"):
+                raise ValueError(f"no mode {self.spec.mode}")
             self._open()
             return self._closed() if self.spec.mode == "closed" else self._storm()
         finally:

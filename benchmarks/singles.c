@@ -27,7 +27,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PAYLOAD_MAX = 4096, PACKET_MAX = PAYLOAD_MAX + 512, EVENTS = 512, WARM_CONNECTIONS = 50 };
+static const uint64_t SECOND = 1000000000;
+enum { PAYLOAD_MAX = 4096, PACKET_MAX = PAYLOAD_MAX + 512, EVENTS = 512, TEXT_MAX = 100, WARM_CONNECTIONS = 50 };
 enum Role { PUBLISHER, SUBSCRIBER, HOLDER };
 enum State { CONNECTING, CONNECT_SENT, SUBSCRIBE_SENT, READY };
 
@@ -64,7 +65,7 @@ static void fail(const char *format, ...) {
 static uint64_t now_ns(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
-  return t.tv_sec * 1000000000ull + t.tv_nsec;
+  return t.tv_sec * SECOND + t.tv_nsec;
 }
 
 /* --- frames ------------------------------------------------------------------------------------------------------ */
@@ -91,9 +92,9 @@ static void send_all(Client *c, const uint8_t *data, size_t size) {
   while (size) {
     ssize_t taken = send(c->fd, data, size, MSG_NOSIGNAL);
     if (taken < 0) {
-      if (errno != EAGAIN) fail("send: %s", strerror(errno));
       struct pollfd wait = {.fd = c->fd, .events = POLLOUT};
-      poll(&wait, 1, 1000);
+      if (errno != EAGAIN) fail("send: %s", strerror(errno));
+      if (poll(&wait, 1, 10000) != 1) fail("a socket takes nothing for 10 s");
       continue;
     }
     data += taken;
@@ -118,9 +119,9 @@ static void send_connect(Client *c) {
 }
 
 static void send_subscribe(Client *c) {
-  char filter[128];
+  char filter[TEXT_MAX + 32];
   int size = snprintf(filter, sizeof filter, spec.filter, c->number);
-  uint8_t body[160] = {0, 1};
+  uint8_t body[TEXT_MAX + 64] = {0, 1};
   size_t end = 2 + put_string(body + 2, filter, size);
   body[end++] = spec.qos;
   send_packet(c, 0x82, body, end);
@@ -128,7 +129,7 @@ static void send_subscribe(Client *c) {
 }
 
 static void publish(Client *c) {
-  char topic[128];
+  char topic[TEXT_MAX + 32];
   int length = snprintf(topic, sizeof topic, spec.topic, c->number % spec.subscribers);
   uint8_t body[PACKET_MAX];
   size_t end = put_string(body, topic, length);
@@ -165,13 +166,10 @@ static void be_ready(Client *c) {
 }
 
 static void on_publish(Client *c, uint8_t first, const uint8_t *body, size_t size) {
-  size_t at = 2 + (body[0] << 8 | body[1]);
-  if ((first >> 1 & 3) == 1) {
-    send_packet(c, 0x40, body + at, 2);
-    at += 2;
-  }
+  size_t id_at = 2 + (body[0] << 8 | body[1]), at = first & 6 ? id_at + 2 : id_at;
   if (size - at != (size_t)spec.size) fail("a payload of %zu bytes", size - at);
   if (is_stamped) note_latency(body + at);
+  if (first & 6) send_packet(c, 0x40, body + id_at, 2);
   delivered++;
   if (is_paired) publish(c->pair);
 }
@@ -213,7 +211,7 @@ static size_t read_packets(Client *c, const uint8_t *data, size_t size) {
 
 static void on_readable(Client *c) {
   static uint8_t data[65536 + PACKET_MAX];
-  memcpy(data, c->partial, c->partial_size);
+  if (c->partial_size) memcpy(data, c->partial, c->partial_size);
   ssize_t got = recv(c->fd, data + c->partial_size, 65536, 0);
   if (got < 0 && errno == EAGAIN) return;
   if (got <= 0) fail("the broker closed a connection");
@@ -226,12 +224,17 @@ static void on_readable(Client *c) {
   }
 }
 
-/* Never sleeps: a broker that had to wake us would be measured with that. What that wastes is not counted as busy. */
+/* Never sleeps: a broker that had to wake us would be measured with that. Turns in which nothing came are counted as
+ * idle, from one call to the next. */
 static void handle_events(void) {
+  static uint64_t turn_began;
+  static int is_idle;
   struct epoll_event events[EVENTS];
-  uint64_t begun = now_ns();
+  uint64_t now = now_ns();
+  if (is_idle) idle_ns += now - turn_began;
+  turn_began = now;
   int count = epoll_wait(epoll_fd, events, EVENTS, 0);
-  if (!count) idle_ns += now_ns() - begun;
+  is_idle = !count;
   for (int i = 0; i < count; i++) {
     Client *c = events[i].data.ptr;
     if (c->state == CONNECTING && events[i].events & EPOLLOUT) {
@@ -268,7 +271,7 @@ static void open_clients(Client *clients, int count) {
       open_client(&clients[opened++]);
     handle_events();
     if (ready_count != before) last_ready = now_ns();
-    else if (now_ns() - last_ready > 20000000000ull) fail("%d of %d clients are ready", ready_count - base, count);
+    else if (now_ns() - last_ready > 20 * SECOND) fail("%d of %d clients are ready", ready_count - base, count);
   }
 }
 
@@ -324,7 +327,7 @@ static double percentile_us(double share) {
   return latency_count ? latencies[(size_t)((latency_count - 1) * share)] / 1e3 : 0;
 }
 
-static void print_result(Mark from, Mark to, uint64_t lost, double connects_per_s, double connection_kib) {
+static void print_result(Mark from, Mark to, int64_t lost, double connects_per_s, double connection_kib) {
   double seconds = (to.at - from.at) / 1e9, busy = to.own - from.own - (to.idle - from.idle) / 1e9;
   qsort(latencies, latency_count, sizeof *latencies, by_size);
   printf("{\"sent_per_s\": %.3f, \"acked_per_s\": %.3f, \"delivered_per_s\": %.3f, ", (to.sent - from.sent) / seconds,
@@ -333,7 +336,7 @@ static void print_result(Mark from, Mark to, uint64_t lost, double connects_per_
   printf("\"p50_us\": %.2f, \"p99_us\": %.2f, \"p999_us\": %.2f, \"max_us\": %.2f, ", percentile_us(.5),
          percentile_us(.99), percentile_us(.999), percentile_us(1));
   printf("\"connects_per_s\": %.1f, \"connection_kib\": %.3f, ", connects_per_s, connection_kib);
-  printf("\"broker_rss_kib\": %.0f, \"lost\": %llu}\n", broker_rss_kib(), (unsigned long long)lost);
+  printf("\"broker_rss_kib\": %.0f, \"lost\": %lld}\n", broker_rss_kib(), (long long)lost);
 }
 
 /* --- modes ------------------------------------------------------------------------------------------------------- */
@@ -341,13 +344,13 @@ static void print_result(Mark from, Mark to, uint64_t lost, double connects_per_
 static void check_progress(uint64_t now) {
   static uint64_t last_count, last_time;
   if (delivered + acked != last_count || !last_time) last_count = delivered + acked, last_time = now;
-  else if (now - last_time > 10000000000ull) fail("nothing for 10 s: sent %llu, delivered %llu",
+  else if (now - last_time > 10 * SECOND) fail("nothing for 10 s: sent %llu, delivered %llu",
                                                   (unsigned long long)sent, (unsigned long long)delivered);
 }
 
-static uint64_t drain(void) {
+static int64_t drain(void) {
   is_paired = 0;
-  uint64_t end = now_ns() + 5000000000ull;
+  uint64_t end = now_ns() + 5 * SECOND;
   while ((delivered < sent || (spec.qos && acked < sent)) && now_ns() < end) handle_events();
   return sent - delivered;
 }
@@ -397,7 +400,7 @@ static void run_connect(void) {
   Mark first = mark();
   open_clients(clients, spec.connections);
   Mark last = mark();
-  for (uint64_t end = now_ns() + 1000000000ull; now_ns() < end;) handle_events();
+  for (uint64_t end = now_ns() + SECOND; now_ns() < end;) handle_events();
   double each = (broker_rss_kib() - before) / spec.connections;
   print_result(first, last, 0, spec.connections / ((last.at - first.at) / 1e9), each);
 }
@@ -407,7 +410,7 @@ static void read_options(int argc, char **argv) {
       {"mode", 1, 0, 'm'},  {"port", 1, 0, 'P'},     {"pid", 1, 0, 'b'},         {"publishers", 1, 0, 'p'},
       {"qos", 1, 0, 'q'},   {"topic", 1, 0, 'T'},    {"filter", 1, 0, 'F'},      {"subscribers", 1, 0, 's'},
       {"size", 1, 0, 'z'},  {"rate", 1, 0, 'r'},     {"connections", 1, 0, 'c'}, {"in-flight", 1, 0, 'i'},
-      {"warm", 1, 0, 'w'},  {"time", 1, 0, 't'},     {"window", 1, 0, 'W'},      {0},
+      {"warm", 1, 0, 'w'},  {"time", 1, 0, 't'},     {0},
   };
   for (int name; (name = getopt_long(argc, argv, "", names, NULL)) != -1;) switch (name) {
     case 'm': spec.mode = optarg; break;
@@ -427,7 +430,9 @@ static void read_options(int argc, char **argv) {
     default: fail("an unknown option");
     }
   if (spec.size < 8 || spec.size > PAYLOAD_MAX) fail("payloads have 8 to %d bytes", PAYLOAD_MAX);
-  if (spec.qos > 1) fail("QoS 0 or 1");
+  if (spec.qos < 0 || spec.qos > 1) fail("QoS 0 or 1");
+  if (strlen(spec.topic) > TEXT_MAX || (spec.filter && strlen(spec.filter) > TEXT_MAX))
+    fail("topics and filters have at most %d bytes", TEXT_MAX);
 }
 
 int main(int argc, char **argv) {

@@ -462,3 +462,25 @@ def test_a_right_that_ends_the_member_that_it_is_asked_about(clock: Clock) -> No
     assert answer.reason_code == 0
     assert not sender.is_closed
     assert broker.stats.internal_errors == 0
+
+
+# --- the transport ----------------------------------------------------------------------------------------------------
+
+
+def test_a_transport_that_cannot_be_written_to_ends_its_own_connection(clock: Clock, logged: list[LogEvent]) -> None:
+    broker = make_broker(clock)
+    names = ("before", "broken", "behind")
+    clients = {name: client(broker, name) for name in names}
+    for one in clients.values():
+        one.subscribe("t")
+    connection = broker.sessions["broken"].connection
+    assert connection is not None
+    connection.flush = raising(RuntimeError("of a test"))
+    broker.publish("t", b"x")
+    broker.flush()
+    assert heard(clients["before"]) == heard(clients["behind"]) == [("t", b"x")]
+    assert connection.is_closed
+    assert broker.stats.internal_errors == len(logged) == 1
+    broker.publish("t", b"y")
+    broker.flush()
+    assert len(heard(clients["before"])) == len(heard(clients["behind"])) == 2

@@ -96,7 +96,7 @@ def test_what_a_turn_records_is_written_at_its_end_and_not_between_its_reads(lif
     subscriber.subscribe("a")
     life.broker.flush()
     trace()
-    life.broker.begin_round()
+    life.broker.begin_turn()
     publish(life, 2)
     life.broker.write()
     assert len(subscriber.messages) == 2

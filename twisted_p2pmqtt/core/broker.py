@@ -2,7 +2,7 @@
 
 The way of a message is ``publish``: one lookup of its route, the right to use it, then either the one session that a
 P2P topic names or every subscriber in the route's plan.  What is written waits in the touched connections' sinks until
-``flush``, once a reactor turn.
+``write``; what is recorded waits for ``flush``, at the end of the reactor's turn.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Broker:
         self._flush_call: Any = None
         self._advance_call: Any = None
         self._taken_in = 0
-        self._is_in_round = False
+        self._is_in_turn = False
         self._restorer: Restorer | None = None
         self.is_stopping = False  # sessions that survive keep their wills; no connection's end publishes one
         self.local = LocalClient(self)
@@ -366,7 +366,7 @@ class Broker:
 
     def schedule_flush(self) -> None:
         """Flush when every socket that is readable now has been read."""
-        if self._flush_call is None and (self.touched or self.store.pending) and not self._is_in_round:
+        if self._flush_call is None and (self.touched or self.store.pending) and not self._is_in_turn:
             self._flush_call = self.clock.callLater(0, self.flush)
 
     def taken_in(self, size: int) -> None:
@@ -374,12 +374,12 @@ class Broker:
         self._taken_in += size
         if self._taken_in > FLUSH_EVERY:
             self.flush()
-        elif self._flush_call is None and (self.touched or self.store.pending) and not self._is_in_round:
+        elif self._flush_call is None and (self.touched or self.store.pending) and not self._is_in_turn:
             self._flush_call = self.clock.callLater(0, self.flush)
 
-    def begin_round(self) -> None:
-        """Whoever feeds connections will call ``flush`` at the end of its round."""
-        self._is_in_round = True
+    def begin_turn(self) -> None:
+        """Whoever feeds connections will call ``flush`` at the end of its turn."""
+        self._is_in_turn = True
 
     def flush(self) -> None:
         """Hand what was recorded to the store, and what was written to the sockets."""
@@ -388,7 +388,7 @@ class Broker:
                 self._flush_call.cancel()
             self._flush_call = None
         self._taken_in = 0
-        self._is_in_round = False
+        self._is_in_turn = False
         if self.store.pending:
             self.commits.start()
         self.write()
@@ -400,7 +400,11 @@ class Broker:
         touched, self.touched = self.touched, []
         for connection in touched:
             flush = connection.flush  # kept in a slot, and so no method to the interpreter
-            flush()
+            try:
+                flush()
+            except Exception:  # a transport of the embedder's; what it did not take is gone
+                self.guard.report_internal("writing to a connection")
+                connection.lost()
 
     def advance(self) -> None:
         """Move time on: what is due happens.  Flush even if the wall clock was set back behind a pending call.

@@ -250,7 +250,7 @@ class MQTTFactory(Factory):
         self.connections: set[MQTTProtocol] = set()
         self.read_group: ReadGroup | None = None
         if ReadGroup.is_possible(broker.clock):
-            self.read_group = ReadGroup(broker.clock, broker.begin_round, broker.write, broker.flush)
+            self.read_group = ReadGroup(broker.clock, broker.begin_turn, broker.write, broker.flush)
         self._addresses = AddressLimits(
             broker.limits.connections_per_address, broker.limits.connects_per_second_per_address
         )

@@ -159,6 +159,9 @@ class ReadGroup:
             if taken > TURN_BYTES:
                 left.append((key, member.size))
                 continue
+            if unwritten > WRITE_BYTES or reads == WRITE_READS:
+                unwritten = reads = 0
+                self._write()
             recv, receive, transport, wanted = member
             try:
                 data = recv(wanted)
@@ -169,9 +172,6 @@ class ReadGroup:
             if data:
                 taken += len(data)
                 unwritten += len(data)
-                if unwritten > WRITE_BYTES or reads == WRITE_READS:
-                    unwritten, reads = len(data), 0
-                    self._write()
                 reads += 1
                 try:
                     receive(data)
