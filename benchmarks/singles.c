@@ -329,7 +329,7 @@ static double percentile_us(double share) {
 
 static void print_result(Mark from, Mark to, int64_t lost, double connects_per_s, double connection_kib) {
   double seconds = (to.at - from.at) / 1e9, busy = to.own - from.own - (to.idle - from.idle) / 1e9;
-  qsort(latencies, latency_count, sizeof *latencies, by_size);
+  if (latency_count) qsort(latencies, latency_count, sizeof *latencies, by_size);
   printf("{\"sent_per_s\": %.3f, \"acked_per_s\": %.3f, \"delivered_per_s\": %.3f, ", (to.sent - from.sent) / seconds,
          (to.acked - from.acked) / seconds, (to.delivered - from.delivered) / seconds);
   printf("\"broker_cpu\": %.4f, \"load_cpu\": %.4f, ", (to.broker - from.broker) / seconds, busy > 0 ? busy / seconds : 0);
