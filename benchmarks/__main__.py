@@ -75,7 +75,8 @@ def run_rows(rows: list[Row], plan: Plan, json_file: Path | None) -> int:
     """Print the table; 1 if any row could not be run, else 0."""
     failed = False
     words: list[str] = []
-    output: list[str] = []
+    if json_file:
+        json_file.write_text("")
     show(HEAD)
     for row in rows:
         try:
@@ -90,10 +91,10 @@ def run_rows(rows: list[Row], plan: Plan, json_file: Path | None) -> int:
         for line in lines:
             show(shown(line))
             words.append(line.word)
-            output += line.as_json()
+            if json_file:  # row by row: what was measured is not lost by what comes later
+                with json_file.open("a") as file:
+                    file.writelines(f"{figure}\n" for figure in line.as_json())
     show(f"{words.count('WON')} won, {words.count('LOST')} lost, {words.count('')} without a target")
-    if json_file:
-        json_file.write_text("".join(line + "\n" for line in output))
     return int(failed)
 
 

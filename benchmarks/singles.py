@@ -41,7 +41,7 @@ _kept: list[tempfile.TemporaryDirectory[str]] = []
 def command(spec: LoadSpec) -> list[str]:
     """How to run a load with it. Raises ValueError for one that it does not know."""
     known = LoadSpec(**{name: getattr(spec, name) for name in KNOWN})
-    if spec.mode not in MODES or spec != known or "{j" in spec.topic:
+    if spec.mode not in MODES or spec != known or (spec.publishers and "{j" in spec.topic):
         raise ValueError(f"singles.c cannot run {spec}")
     options: dict[str, object] = {
         "mode": spec.mode, "port": spec.port, "pid": spec.pid, "publishers": spec.publishers,

@@ -313,6 +313,16 @@ def test_a_load_that_singles_does_not_know_is_refused(changes: dict[str, object]
         singles.command(single(**({"mode": "pairs"} | changes)))
 
 
+def test_every_row_has_a_load_that_some_generator_knows() -> None:
+    modes = set()
+    for row in all_rows():
+        for side in row.sides.values():
+            modes.add(side.load.mode)
+            if side.load.mode in singles.MODES:
+                assert f"--mode={side.load.mode}" in singles.command(side.load)
+    assert modes == {*singles.MODES, "closed", "storm"}
+
+
 def test_a_mode_that_nobody_knows_is_refused() -> None:
     with TinyBroker() as broker, pytest.raises(ValueError, match="no mode pairs"):
         run_against(broker, single(mode="pairs"))

@@ -69,7 +69,10 @@ class Delivery:
                 if self.extra:
                     self._halves_v5 = message.halves(5, flags, self.extra)
                 else:
-                    tail = (message.property_block or message.encoded_properties()) + message.body[message.start :]
+                    block = message.property_block
+                    if block is None:
+                        block = message.encoded_properties() if message.properties else b"\0"
+                    tail = block + message.body[message.start :]
                     self._halves_v5 = encode_head(message.topic, flags, 2 + len(tail)), tail
             return self._halves_v5
         if self._halves_v3 is None:
