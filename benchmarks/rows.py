@@ -90,13 +90,16 @@ def _pair_rows() -> list[Row]:
 
 
 def _subscription_rows() -> list[Row]:
-    """Held against our own P2P row of the same QoS over 3.1.1, which runs beside it."""
+    """Held against our own P2P row of the same QoS over 3.1.1, which runs beside it; and shown beside that over 5.0."""
     rows = []
     for qos in P2P_BOUNDS:
         own = Side(OURS, dataclasses.replace(PAIRS, topic=P2P_TOPIC, qos=qos))
         for level, word, prefix in ((4, "3.1.1", "sub"), (V5, "5.0", "sub-v5")):
             sides = against_mosquitto(dataclasses.replace(SUBSCRIBED, qos=qos, level=level)) | {"our P2P": own}
-            targets = (delivered(None), delivered(0.9, "our P2P"))
+            targets: tuple[Target, ...] = (delivered(None), delivered(0.9, "our P2P"))
+            if level == V5:
+                sides["our P2P, 5.0"] = Side(OURS, dataclasses.replace(own.load, level=V5))
+                targets += (delivered(None, "our P2P, 5.0"),)
             rows.append(Row(f"{prefix}-qos{qos}", f"subscriptions, 10 pairs, QoS {qos}, {word}", sides, targets))
     return rows
 
