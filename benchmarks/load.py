@@ -122,10 +122,11 @@ class Load:
 
     def run(self) -> Result:
         try:
-            if self.spec.mode not in ("closed", "storm"):
+            run = {"closed": self._closed, "storm": self._storm}.get(self.spec.mode)
+            if run is None:
                 raise ValueError(f"no mode {self.spec.mode}")
             self._open()
-            return self._closed() if self.spec.mode == "closed" else self._storm()
+            return run()
         finally:
             self.loop.close_all()
 

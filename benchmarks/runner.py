@@ -113,7 +113,7 @@ def measure(row: Row, plan: Plan, progress: Callable[[str], None] = lambda text:
 def run_side(side: Side, plan: Plan) -> Result:
     """One broker, started for this, under one load."""
     if side.load.mode in singles.MODES:
-        singles.program()  # without a compiler it is not the broker that is missing
+        singles.compiled(singles.SOURCE)  # without a compiler it is not the broker that is missing
     try:
         with running(side.broker) as broker:
             spec = dataclasses.replace(

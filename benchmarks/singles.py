@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import shutil
 import subprocess
@@ -21,21 +22,18 @@ KNOWN = (
 
 
 @functools.cache
-def program() -> str:
-    """The compiled generator, kept as long as this process. Raises NotAvailable without a C compiler."""
+def compiled(source: Path) -> str:
+    """The program that a C file makes, kept as long as this process. Raises NotAvailable."""
     compiler = shutil.which("cc")
     if compiler is None:
-        raise NotAvailable("the load of single messages needs a C compiler, cc")
-    directory = tempfile.TemporaryDirectory(prefix="p2pmqtt-singles-")
-    _kept.append(directory)
-    path = str(Path(directory.name) / "singles")
-    built = subprocess.run([compiler, "-O2", "-o", path, SOURCE], capture_output=True, text=True, check=False)
+        raise NotAvailable(f"{source.name} needs a C compiler, cc")
+    directory = tempfile.mkdtemp(prefix="p2pmqtt-benchmarks-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    program = str(Path(directory) / source.stem)
+    built = subprocess.run([compiler, "-O2", "-o", program, source], capture_output=True, text=True, check=False)
     if built.returncode:
-        raise NotAvailable(f"{SOURCE.name} could not be compiled: {built.stderr.strip()[-300:]}")
-    return path
-
-
-_kept: list[tempfile.TemporaryDirectory[str]] = []
+        raise NotAvailable(f"{source.name} could not be compiled: {built.stderr.strip()[-300:]}")
+    return program
 
 
 def command(spec: LoadSpec) -> list[str]:
@@ -53,4 +51,4 @@ def command(spec: LoadSpec) -> list[str]:
         options["filter"] = "dev/c%05d/#"
     elif spec.subscribe:
         options["filter"] = spec.subscribe.replace("{client}", "s%05d")
-    return [program(), *(f"--{name}={value}" for name, value in options.items())]
+    return [compiled(SOURCE), *(f"--{name}={value}" for name, value in options.items())]

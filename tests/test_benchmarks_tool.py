@@ -336,7 +336,7 @@ def test_an_idle_load_is_not_counted_as_busy() -> None:
 
 def test_without_a_compiler_the_row_is_not_available(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
-    singles.program.cache_clear()
+    singles.compiled.cache_clear()
     with pytest.raises(NotAvailable, match="C compiler"):
         run_side(Side(BrokerSpec(), single(mode="pairs")), Plan(runs=1))
 

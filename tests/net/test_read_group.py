@@ -112,7 +112,7 @@ def test_a_turn_reads_each_member_once_and_ends_with_one_flush(world: World) -> 
 def test_what_a_few_members_caused_is_written_before_the_next_are_read(world: World) -> None:
     members = [world.transport() for _ in range(2 * WRITE_READS + 1)]
     for member in members:
-        member.receive = lambda data: world.told.append("read")  # type: ignore[method-assign]
+        member.receive = lambda data: world.told.append("read")  # type: ignore[method-assign]  # in order
         world.group.remove(member.key)
         member.key = world.group.add(member, member.receive)
         member.far.send(b"abc")

@@ -16,6 +16,22 @@ from twisted_p2pmqtt.store.sqlite import SQLiteStore
 from twisted_p2pmqtt.store.writer import DirectWriter
 from twisted_p2pmqtt.testing import MemoryClient, make_broker, memory_factory
 
+RECORDING = (
+    "save_session",
+    "drop_session",
+    "save_subscription",
+    "drop_subscription",
+    "enqueue",
+    "sent",
+    "released",
+    "acknowledge",
+    "receive",
+    "forget",
+    "retain",
+    "unretain",
+)
+"""The methods of ``IStore`` that note what must survive."""
+
 TABLES = ("session", "subscription", "received", "message", "delivery", "retained")
 
 

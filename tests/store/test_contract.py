@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from zope.interface.verify import verifyObject
 
 from tests.store.conftest import MEMORY
-from tests.store.lives import fired
+from tests.store.lives import RECORDING, fired
 from twisted_p2pmqtt.codec.message import Message
 from twisted_p2pmqtt.codec.packets import Will
 from twisted_p2pmqtt.codec.properties import Properties
@@ -151,21 +151,6 @@ operations = st.one_of(
     st.tuples(st.just("retain"), topics, messages, times),
     st.tuples(st.just("unretain"), topics),
 )
-
-RECORDING = [
-    "save_session",
-    "drop_session",
-    "save_subscription",
-    "drop_subscription",
-    "enqueue",
-    "sent",
-    "released",
-    "acknowledge",
-    "receive",
-    "forget",
-    "retain",
-    "unretain",
-]
 
 
 class StoreMachine(RuleBasedStateMachine):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.store.lives import Life
+from tests.store.lives import RECORDING, Life
 from twisted_p2pmqtt.codec.decode import Packet
 from twisted_p2pmqtt.codec.message import RETAIN, Message
 from twisted_p2pmqtt.codec.packets import (
@@ -42,22 +42,6 @@ CLIENTS = 6
 TOPICS = (b"a", b"b", *(b"p2p/c%d/x" % number for number in range(CLIENTS + 1)))  # the last one has no session
 FILTERS = ("a", "b", "+")
 
-RECORDING = (
-    "save_session",
-    "drop_session",
-    "save_subscription",
-    "drop_subscription",
-    "enqueue",
-    "sent",
-    "released",
-    "acknowledge",
-    "receive",
-    "forget",
-    "retain",
-    "unretain",
-)
-"""The methods of ``IStore`` that note what must survive."""
-
 PACKET_ID_AT = {"enqueue": 3, "sent": 2, "released": 2}
 """Which argument is the packet identifier of a delivery; the first is the client id."""
 
@@ -89,8 +73,8 @@ class Oracle:
         for name in RECORDING:
             setattr(store, name, self._numbered(name, getattr(store, name)))
         self._hand_over, self._finished = store._hand_over, store._finished
-        store._hand_over = self._handing_over  # type: ignore[method-assign]
-        store._finished = self._finishing  # type: ignore[method-assign]
+        store._hand_over = self._handing_over  # type: ignore[method-assign]  # to be told first
+        store._finished = self._finishing  # type: ignore[method-assign]  # to be told first
 
     def _numbered(self, name: str, record: Callable[..., None]) -> Callable[..., None]:
         def numbered(*arguments: Any) -> None:
