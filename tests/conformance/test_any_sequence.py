@@ -143,8 +143,7 @@ class Judge(MemoryClient):
             assert self.version == V5
             assert "session_expiry_interval" not in packet.properties
         elif isinstance(packet, Pubrel):
-            if packet.reason_code == 0:
-                self.open[packet.packet_id] = "released"
+            self.open[packet.packet_id] = "released"
         elif isinstance(packet, Message):
             self._judge_message(packet)
 

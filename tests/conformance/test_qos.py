@@ -282,6 +282,33 @@ def test_unknown_acknowledgements(world: World, version: int) -> None:
     assert world.broker.stats.acknowledgements_unknown == 3
 
 
+@every_version
+def test_the_packet_id_of_an_unknown_pubrec_is_in_use_until_its_pubcomp(world: World, version: int) -> None:
+    client = silent(world, version)
+    client.send(Pubrec(1))
+    client.take(Pubrel)
+    publish(world, b"1", 2)
+    assert client.take(Message).packet_id == 2
+    client.send(Pubcomp(1))  # the answer to the PUBREL
+    assert not client.is_closed
+    client.send(Pubrec(2), Pubcomp(2))
+    assert client.receive() == [Pubrel(2)]
+    assert next(iter(world.broker.sessions.values())).inflight == {}
+
+
+def test_unknown_pubrecs_are_kept_as_far_as_the_window_goes() -> None:
+    world = World(max_inflight=3)
+    client = silent(world, V5)
+    client.send(*(Pubrec(packet_id) for packet_id in range(7, 10)))
+    publish(world, b"waits", 1)
+    assert client.receive() == [Pubrel(packet_id, 0x92) for packet_id in range(7, 10)]
+    client.send(Pubcomp(8, 0x92))
+    assert client.take(Message).payload == b"waits"
+    client.send(Pubrec(10))
+    assert client.is_closed
+    assert client.take(Disconnect).reason_code == 0x82
+
+
 @pytest.mark.spec("MQTT-4.13.1-1", "MQTT3-4.8.0-1")
 @pytest.mark.parametrize(("qos", "answer"), [(2, Puback(1)), (1, Pubrec(1)), (2, Pubcomp(1))])
 @every_version

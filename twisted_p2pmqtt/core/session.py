@@ -9,6 +9,7 @@ Transitions of one outgoing packet identifier (section 4.3; ``Delivery`` and ``R
 
     QoS 1   Delivery --PUBACK--> gone
     QoS 2   Delivery --PUBREC--> Released --PUBCOMP--> gone          Delivery --PUBREC >= 0x80--> gone
+            nothing --PUBREC--> Released: the PUBREL that it gets is answered too
 """
 
 from __future__ import annotations
@@ -324,7 +325,7 @@ class Session(RightsHolder):
         delivery = self.inflight.get(packet_id)
         if delivery is None:
             self.broker.stats.acknowledgements_unknown += 1
-            return reason_code < 0x80, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
+            return reason_code < 0x80 and self._release_unknown(packet_id), ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
         if isinstance(delivery, Released):
             return True, 0
         if delivery.qos != 2:
@@ -342,6 +343,14 @@ class Session(RightsHolder):
             self._unsent.pop(packet_id, None)
         self._observe_delivered(delivery)
         return True, 0
+
+    def _release_unknown(self, packet_id: int) -> bool:
+        """Our PUBREL will be answered, and until then no message may have this packet id, or the answer is to that."""
+        assert self.connection is not None
+        if len(self.inflight) >= self.connection.window:
+            raise ProtocolViolation("PUBREC for what was not sent, while as much as may be is under way")
+        self.inflight[packet_id] = RELEASED
+        return True
 
     def pubcomp(self, packet_id: int, reason_code: int) -> None:
         """The exchange of a QoS 2 message is over."""
