@@ -42,6 +42,7 @@ from twisted_p2pmqtt.core.p2p import make_router
 from twisted_p2pmqtt.core.records import StoreError
 from twisted_p2pmqtt.endpoint_strings import endpoint_kind
 from twisted_p2pmqtt.interfaces import IP2PRouter, IStore
+from twisted_p2pmqtt.net.descriptors import default_max_connections, raise_file_limit
 from twisted_p2pmqtt.net.protocol import MQTTFactory, open_login
 from twisted_p2pmqtt.net.ticker import Ticker
 from twisted_p2pmqtt.net.tls import TLSFilesError, over_tls, server_context
@@ -55,7 +56,6 @@ STOP_DEADLINE = 10.0
 
 BACKLOG = 4096
 CLOSED_PER_TURN = 2000
-FILES_NOT_FOR_CLIENTS = 64
 
 _log = Logger()
 
@@ -356,29 +356,6 @@ def with_backlog(endpoint: str) -> str:
     if kind in ("tcp", "tcp6", "unix", "ssl", "tls") and ":backlog=" not in endpoint:
         return f"{endpoint}:backlog={BACKLOG}"
     return endpoint
-
-
-def default_max_connections() -> int:
-    """The open-file limit, less what is not for clients."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit to read
-        return 10_000
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(1, soft - FILES_NOT_FOR_CLIENTS) if soft != resource.RLIM_INFINITY else 1_000_000
-
-
-def raise_file_limit() -> None:
-    """Take as many open files as the system allows this process."""
-    try:
-        import resource
-    except ImportError:
-        return
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (ValueError, OSError):
-        _log.info("the open-file limit could not be raised")
 
 
 __all__ = ["EMBEDDED", "MQTTService", "STOP_DEADLINE"]

@@ -19,6 +19,7 @@ from twisted_p2pmqtt.codec.errors import MQTTError
 from twisted_p2pmqtt.core.connection import Connection
 from twisted_p2pmqtt.core.handshake import LoggedIn, Login
 from twisted_p2pmqtt.interfaces import IClientAvatar
+from twisted_p2pmqtt.net.descriptors import default_max_connections, make_room
 from twisted_p2pmqtt.net.outbox import Outbox
 from twisted_p2pmqtt.net.read_group import ReadGroup, plain_socket
 from twisted_p2pmqtt.net.ticker import Ticker
@@ -262,6 +263,8 @@ class MQTTFactory(Factory):
 
     def startFactory(self) -> None:
         """The first port listens."""
+        if self.read_group is not None:  # there will be sockets
+            make_room(self.max_connections if self.max_connections is not None else default_max_connections())
         self._ticker.start()
 
     def stopFactory(self) -> None:
