@@ -9,20 +9,19 @@ time.  ``make_room`` has it done once, before anybody is connected.
 from __future__ import annotations
 
 import os
+import sys
 
 from twisted.logger import Logger
 
-try:
+if sys.platform != "win32":
     import fcntl
     import resource
-except ImportError:  # Windows has no such limit to read, and no such table
-    fcntl = resource = None  # type: ignore[assignment]  # that is what is asked below
 
 NOT_FOR_CLIENTS = 64
 """Open files that are kept for the store, the logs and the listening ports themselves."""
 
 WITHOUT_LIMIT = 10_000
-"""Connections where the system names no limit that could be read."""
+"""Connections where the system, Windows, has no limit that could be read."""
 
 ROOM_LIMIT = 65_536
 """Descriptors that room is made for at most: half a megabyte of the kernel's."""
@@ -32,7 +31,7 @@ _log = Logger()
 
 def default_max_connections() -> int:
     """The open-file limit, less what is not for clients."""
-    if resource is None:
+    if sys.platform == "win32":
         return WITHOUT_LIMIT
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(1, soft - NOT_FOR_CLIENTS) if soft != resource.RLIM_INFINITY else 1_000_000
@@ -40,7 +39,7 @@ def default_max_connections() -> int:
 
 def raise_file_limit() -> None:
     """Take as many open files as the system allows this process."""
-    if resource is None:
+    if sys.platform == "win32":
         return
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
@@ -51,7 +50,7 @@ def raise_file_limit() -> None:
 
 def make_room(connections: int) -> None:
     """Have the kernel's table grow to so many connections now, as far as the open-file limit and ``ROOM_LIMIT`` go."""
-    if fcntl is None:
+    if sys.platform == "win32":
         return
     highest = min(connections, default_max_connections()) + NOT_FOR_CLIENTS - 1
     try:
