@@ -283,6 +283,7 @@ async def test_the_reactor_is_asked_once_a_port_to_read_and_not_to_read() -> Non
     sessions: Any = factory.broker.sessions
     transports = [sessions[name].connection.wire.transport for name in ("first", "second")]
     assert [type(transport) for transport in transports] == [tcp.Server, GroupedServer]
+    assert all(transport.getTcpNoDelay() for transport in transports)
     assert not set(transports) & set(clock.getReaders())
 
     factory.protocol = Watching

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _GRANTED = (ReasonCode.SUCCESS, ReasonCode.GRANTED_QOS_1, ReasonCode.GRANTED_QOS_2)
 
 FAILURE = 0x80
-"""The one SUBACK code of 3.1.1 that refuses."""
+"""The one SUBACK code of 3.1.1 that refuses; in 5.0 the lowest of them."""
 
 
 def subscribe(connection: Connection, session: Session, packet: Subscribe) -> Deferred[Any] | None:
@@ -83,7 +83,8 @@ def _answer(
         return
     broker = connection.broker
     identifier = (packet.properties.get("subscription_identifiers") or [0])[0]
-    codes, replays = [], []
+    codes: list[int] = []
+    replays = []
     for request, matched, right in zip(packet.requests, judged, rights, strict=True):
         if isinstance(matched, int):
             codes.append(matched)
@@ -105,10 +106,10 @@ def _answer(
             # [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
             if not is_shared and (request.retain_handling == 0 or (request.retain_handling == 1 and is_new)):
                 replays.append((matched, subscription))
-    if connection.version < 5:
-        codes = [code if code < 0x80 else FAILURE for code in codes]
-    frame = connection.encode_fitting(Suback(packet.packet_id, list(codes)))
-    promises_nothing = all(code >= 0x80 for code in codes)
+    if connection.version < 5 and max(codes) > FAILURE:
+        codes = [min(code, FAILURE) for code in codes]
+    frame = connection.encode_fitting(Suback(packet.packet_id, codes))
+    promises_nothing = min(codes) >= FAILURE
     # [MQTT-2.2.1-6] [MQTT-3.8.4-2] [MQTT-3.9.3-1] [MQTT3-2.3.1-7] [MQTT3-3.8.4-1] [MQTT3-3.8.4-2] [MQTT3-3.8.4-4]
     # [MQTT3-3.8.4-5] [MQTT3-3.9.3-1]
     connection.respond(frame, frame if promises_nothing else b"")  # [MQTT-3.8.4-1] [MQTT-3.8.4-5] [MQTT-3.8.4-6]

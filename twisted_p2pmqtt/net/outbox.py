@@ -50,9 +50,17 @@ _ANSWER, _QOS0, _REST = range(3)
 class OutboxOwner(Protocol):
     """What an outbox asks of its protocol."""
 
-    wheel: TimerWheel
-    stall_timeout: float
-    max_qos0_bytes: int
+    @property
+    def wheel(self) -> TimerWheel:
+        """Where time comes from."""
+
+    @property
+    def stall_timeout(self) -> float:
+        """Seconds in which a blocked transport must take something."""
+
+    @property
+    def max_qos0_bytes(self) -> int:
+        """Bytes of QoS 0 messages that may wait behind it."""
 
     def blocked(self, answers: Any, qos0: Any) -> None:
         """The transport takes nothing more: use these sinks."""
@@ -180,6 +188,11 @@ class Outbox:
         else:
             transport.registerProducer(self, True)
         self._send: Callable[[bytes], int] | None = self._direct  # how to send now; None: by the transport
+
+    @property
+    def is_direct(self) -> bool:
+        """Is the transport a plain socket, that is sent to directly?"""
+        return self._direct is not None
 
     @property
     def waiting(self) -> int:

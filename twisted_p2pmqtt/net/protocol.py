@@ -21,7 +21,7 @@ from twisted_p2pmqtt.core.handshake import LoggedIn, Login
 from twisted_p2pmqtt.interfaces import IClientAvatar
 from twisted_p2pmqtt.net.descriptors import default_max_connections, make_room
 from twisted_p2pmqtt.net.outbox import Outbox
-from twisted_p2pmqtt.net.read_group import ReadGroup, plain_socket
+from twisted_p2pmqtt.net.read_group import GroupedServer, ReadGroup
 from twisted_p2pmqtt.net.ticker import Ticker
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from twisted_p2pmqtt.core.broker import Broker
     from twisted_p2pmqtt.core.credentials import MQTTCredentials
+    from twisted_p2pmqtt.core.timers import TimerWheel
 
 
 class MQTTProtocol(Protocol):
@@ -46,24 +47,21 @@ class MQTTProtocol(Protocol):
     def connectionMade(self) -> None:
         """Start the connection; one over the factory's limits is turned away at once."""
         transport: Any = self.transport
-        send_at_once(transport)
-        broker = self.factory.broker
-        limits = broker.limits
-        self.stall_timeout = limits.write_stall_timeout
-        self.max_qos0_bytes = limits.max_qos0_pending_bytes
-        self.wheel = broker.wheel
+        if not isinstance(transport, GroupedServer):  # whose socket does
+            send_at_once(transport)
+        factory = self.factory
         self.outbox = Outbox(transport, self)
         self.sink = self.outbox.frames
         self.flush = self.outbox.flush
-        self.connection = Connection(broker, self, self.factory.login)
+        self.connection = Connection(factory.broker, self, factory.login)
         # Whoever overrides dataReceived wants to see the bytes, and so reads through the reactor.
-        if plain_socket(transport) is not None and type(self).dataReceived is MQTTProtocol.dataReceived:
-            self._group = self.factory.read_group
-        if self._group is not None:
-            self._key = self._group.add(transport, self.connection.receive)
-        if not self.factory.admit(self):
+        group = factory.read_group
+        if group is not None and self.outbox.is_direct and type(self).dataReceived is MQTTProtocol.dataReceived:
+            self._group = group
+            self._key = group.add(transport, self.connection.receive)
+        if not factory.admit(self):
             self.connection.refuse(ReasonCode.CONNECTION_RATE_EXCEEDED)
-        elif self.factory.is_proxied:
+        elif factory.is_proxied:
             self.dataReceived = self._first_received  # type: ignore[method-assign]  # once
 
     def _first_received(self, data: bytes) -> None:
@@ -135,6 +133,21 @@ class MQTTProtocol(Protocol):
                 self.transport.resumeProducing()  # type: ignore[union-attr]  # it is connected
 
     # --- what the outbox asks of its owner -----------------------------------------------------------------------
+
+    @property
+    def wheel(self) -> TimerWheel:
+        """Where time comes from."""
+        return self.factory.broker.wheel
+
+    @property
+    def stall_timeout(self) -> float:
+        """Seconds in which a blocked transport must take something."""
+        return self.factory.broker.limits.write_stall_timeout
+
+    @property
+    def max_qos0_bytes(self) -> int:
+        """Bytes of QoS 0 messages that may wait behind it."""
+        return self.factory.broker.limits.max_qos0_pending_bytes
 
     def blocked(self, answers: Any, qos0: Any) -> None:
         """The transport takes nothing more: use these sinks."""

@@ -14,6 +14,7 @@ of the stream and close.  Linux only; elsewhere, and for transports that are not
 from __future__ import annotations
 
 import select
+import socket
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -59,13 +60,25 @@ def plain_socket(transport: Any) -> Any:
 
 class GroupedServer(tcp.Server):
     """Twisted's transport, but for a protocol whose ``joins_group`` says that a ``ReadGroup`` will read its socket the
-    reactor is not told to read it, and then not to.
+    reactor is not told to read it, and then not to.  Its port's socket, and so its own, sends small packets at once.
     """
+
+    is_unread = False
+    """Was the reactor never told to read it?"""
+
+    @classmethod
+    def adopt(cls, port: object) -> None:
+        """Have a TCP port make these from now on."""
+        if isinstance(port, tcp.Port) and port.transport is tcp.Server:
+            port.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by what it accepts
+            port.transport = cls
 
     def startReading(self) -> None:
         """The constructor asks for it too, before anybody could say who reads."""
         if self.connected or not getattr(self.protocol, "joins_group", False):
             super().startReading()  # type: ignore[no-untyped-call]  # Twisted's
+        else:
+            self.is_unread = True
 
 
 class _Member(NamedTuple):
@@ -100,10 +113,9 @@ class ReadGroup:
     def add(self, transport: Any, receive: Callable[[bytes], object]) -> int:
         """Read this plain socket from now on; gives the key for the other calls."""
         key: int = transport.fileno()
-        transport.stopReading()
-        port = getattr(transport, "server", None)
-        if isinstance(port, tcp.Port) and port.transport is tcp.Server:
-            port.transport = GroupedServer  # for the connections to come
+        if not getattr(transport, "is_unread", False):
+            transport.stopReading()
+            GroupedServer.adopt(getattr(transport, "server", None))  # for the connections to come
         if not self._members:
             self._reactor.addReader(self)
         self._members[key] = _Member(transport.getHandle().recv, receive, transport, READ_SIZE)
