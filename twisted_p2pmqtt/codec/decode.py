@@ -7,6 +7,7 @@ loop.  Sections 3.1 to 3.15 of MQTT 5.0; 3.1 and 3.1.1 differ where ``version`` 
 from __future__ import annotations
 
 from collections.abc import Callable
+from struct import Struct
 
 from twisted_p2pmqtt.codec.constants import PacketType, ReasonCode
 from twisted_p2pmqtt.codec.errors import MalformedPacket, ProtocolViolation, UnsupportedVersion
@@ -119,6 +120,9 @@ def sniff_version(body: bytes) -> int:
     return 4 if body[:8] == b"\0\6MQIsdp" else 0
 
 
+_FLAGS_AND_KEEP_ALIVE = Struct(">BH")
+
+
 def decode_connect(body: bytes, version: int) -> Connect:
     """Section 3.1; ``version`` is not known before."""
     end = len(body)
@@ -129,8 +133,10 @@ def decode_connect(body: bytes, version: int) -> Connect:
         if raw_name not in (b"MQTT", b"MQIsdp"):  # [MQTT-3.1.2-1] [MQTT3-3.1.2-1]
             raise MalformedPacket("protocol name is neither MQTT nor MQIsdp")
         raise UnsupportedVersion("protocol version is not 3.1, 3.1.1 or 5.0")  # [MQTT-3.1.2-2] [MQTT3-3.1.2-2]
-    connect_flags, pos = decode_byte(body, pos, end)
-    keep_alive, pos = decode_uint16(body, pos, end)
+    if pos + 3 > end:
+        raise MalformedPacket("packet ends inside the flags and the keep-alive")
+    connect_flags, keep_alive = _FLAGS_AND_KEEP_ALIVE.unpack_from(body, pos)
+    pos += 3
     _check_connect_flags(connect_flags, version)
     properties = NO_PROPERTIES
     if version == 5:
@@ -239,8 +245,10 @@ def decode_subscribe(body: bytes, version: int) -> Subscribe:
     requests = []
     while pos < end:
         topic_filter, pos = decode_string(body, pos, end)  # [MQTT-3.8.3-1] [MQTT3-3.8.3-1]
-        options, pos = decode_byte(body, pos, end)
-        requests.append(_subscription_request(topic_filter, options, version))
+        if pos == end:
+            raise MalformedPacket("topic filter without its options")
+        requests.append(_subscription_request(topic_filter, body[pos], version))
+        pos += 1
     return Subscribe(packet_id, requests, properties)
 
 

@@ -91,8 +91,13 @@ def decode_text(raw: bytes) -> str:
 
 def decode_string(data: bytes, pos: int, end: int) -> tuple[str, int]:
     """A UTF-8 string behind its two byte length.  A BOM is kept as it is."""  # [MQTT-1.5.4-3] [MQTT3-1.5.3-3]
-    raw, pos = decode_binary(data, pos, end)
-    return decode_text(raw), pos
+    start = pos + 2  # as in decode_binary: strings are most of what is decoded, and a call costs as much as this
+    if start > end:
+        raise MalformedPacket("packet ends inside the length of a string")
+    stop = start + (data[pos] << 8 | data[pos + 1])
+    if stop > end:
+        raise MalformedPacket("string is longer than its packet")
+    return decode_text(data[start:stop]), stop
 
 
 def encode_string(value: str) -> bytes:

@@ -51,7 +51,10 @@ class TimerWheel:
         timer = Timer(callback, arguments)
         # rounded up, so that a timer never fires early
         due = max(int((self.clock() + seconds) / TICK) + 1, self._done + 1)
-        self._slots.setdefault(due, []).append(timer)
+        slot = self._slots.get(due)
+        if slot is None:
+            slot = self._slots[due] = []
+        slot.append(timer)
         return timer
 
     def advance(self, until: float = inf) -> bool:
