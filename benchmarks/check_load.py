@@ -1,8 +1,8 @@
-"""Our load generator beside mqload, one written in C, on the same mosquitto: are both limited by the broker alone?
+"""mqload, a load generator in C: beside ours on the same mosquitto, and as the judge of both brokers where it can be.
 
 mqload is not part of this repository; its source is named on the command line and compiled into a temporary directory.
-It also loads both brokers with what singles.c sends more strictly: 1,000 pairs with 1,000 messages in flight over all,
-so that a publisher may be ahead of the others.
+It sends some things otherwise than singles.c does. It bounds the messages in flight over all pairs and not for each, so
+that a publisher may be ahead of the others; and it opens connections one after the other, with `connect` waiting.
 """
 
 from __future__ import annotations
@@ -15,63 +15,91 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.brokers import LOAD_CORE, BrokerSpec, child_conditions, running
-from benchmarks.load import LoadSpec
+from benchmarks.load import LoadSpec, Result
 from benchmarks.rows import MOSQUITTO, OURS, PAIRS
 from benchmarks.runner import LOAD_TIMEOUT, Plan, RowFailed, start_load
 from benchmarks.singles import compiled
 
 TOPIC = "bench/mqs{j}/t"  # mqload's own client ids, so that both send frames of the same size
+P2P_TOPIC = "p2p/mqs{j}/t"
+
+SINGLES = LoadSpec(publishers=1000, subscribers=1000, window=1000, topic=P2P_TOPIC)
+LATENCY = LoadSpec(mode="rate", rate=5000, topic=P2P_TOPIC)
+CROWD = LoadSpec(mode="connect", publishers=0, subscribers=5000, topic="dev/{j}", subscribe="dev/{j}/#")
+
+BROKERS = [
+    ("1,000 pairs, QoS 0", SINGLES, ("delivered_per_s",)),
+    ("1,000 pairs, QoS 1", dataclasses.replace(SINGLES, qos=1), ("delivered_per_s",)),
+    ("5,000 messages/s, QoS 0", LATENCY, ("p50_us", "p99_us")),
+    ("5,000 messages/s, QoS 1", dataclasses.replace(LATENCY, qos=1), ("p50_us", "p99_us")),
+    ("5,000 connections", CROWD, ("connects_per_s",)),
+]
+"""What single messages and connects come to by mqload's account: a title, the load, and the figures to show."""
 
 
 def compare(source: Path, plan: Plan, show: Callable[[str], None]) -> None:
-    """Print both generators' messages/s for the pairs of each QoS. Raises NotAvailable or RowFailed."""
+    """Print both generators' messages/s for the pairs of each QoS, then what mqload says of both brokers.
+
+    Raises NotAvailable or RowFailed.
+    """
     program = compiled(source)
     show(f"{'pairs':<8}{'benchmarks.load':>18}{'mqload':>12}{'ratio':>8}   (messages/s through mosquitto)")
     for qos in (0, 1, 2):
-        ours, theirs = _compare_one(program, qos, plan)
-        show(f"{f'QoS {qos}':<8}{ours:>18,.0f}{theirs:>12,.0f}{ours / theirs:>8.2f}")
-    show(f"{'1,000 pairs':<14}{'ours':>12}{'mosquitto':>12}{'ratio':>8}   (messages/s by mqload)")
-    for qos in (0, 1):
-        ours, theirs, ratio = _compare_brokers(program, qos, plan)
-        show(f"{f'QoS {qos}':<14}{ours:>12,.0f}{theirs:>12,.0f}{ratio:>8.2f}")
+        by_us, by_mqload = _compare_generators(program, qos, plan)
+        show(f"{f'QoS {qos}':<8}{by_us:>18,.0f}{by_mqload:>12,.0f}{by_us / by_mqload:>8.2f}")
+    show(f"{'by mqload':<42}{'ours':>12}{'mosquitto':>12}{'ratio':>8}")
+    for title, load, figures in BROKERS:
+        runs = _compare_brokers(program, load, plan)
+        for name in figures:
+            ours, theirs = [our[name] for our, _ in runs], [their[name] for _, their in runs]
+            ratio = statistics.median(our[name] / their[name] for our, their in runs)
+            show(
+                f"{f'{title}, {name}':<42}{statistics.median(ours):>12,.0f}{statistics.median(theirs):>12,.0f}"
+                f"{ratio:>8.2f}"
+            )
 
 
-def _compare_brokers(program: str, qos: int, plan: Plan) -> tuple[float, float, float]:
-    p2p = LoadSpec(publishers=1000, subscribers=1000, window=1000, qos=qos, topic="p2p/mqs{j}/t")
-    sides = {OURS: p2p, MOSQUITTO: dataclasses.replace(p2p, subscribe=p2p.topic)}
-    rates: dict[BrokerSpec, list[float]] = {OURS: [], MOSQUITTO: []}
-    for _ in range(plan.runs):
-        for spec, load in sides.items():
-            with running(spec) as broker:
-                rates[spec].append(_mqload(program, plan.apply(load), broker.port))
-    ratio = statistics.median(ours / theirs for ours, theirs in zip(rates[OURS], rates[MOSQUITTO], strict=True))
-    return statistics.median(rates[OURS]), statistics.median(rates[MOSQUITTO]), ratio
+def _compare_brokers(program: str, load: LoadSpec, plan: Plan) -> list[tuple[Result, Result]]:
+    """Ours and mosquitto's figures, a pair for each run."""
+    subscribed = load if load.subscribe else dataclasses.replace(load, subscribe=load.topic)
+    return [
+        (_loaded(program, OURS, plan.apply(load)), _loaded(program, MOSQUITTO, plan.apply(subscribed)))
+        for _ in range(plan.runs)
+    ]
 
 
-def _compare_one(program: str, qos: int, plan: Plan) -> tuple[float, float]:
+def _loaded(program: str, spec: BrokerSpec, load: LoadSpec) -> Result:
+    with running(spec) as broker:
+        return _mqload(program, load, broker.port)
+
+
+def _compare_generators(program: str, qos: int, plan: Plan) -> tuple[float, float]:
     load = plan.apply(dataclasses.replace(PAIRS, qos=qos, topic=TOPIC, subscribe=TOPIC))
     ours, theirs = [], []
     for _ in range(plan.runs):
         with running(MOSQUITTO) as broker:
             spec = dataclasses.replace(load, port=broker.port, pid=broker.pid)
             ours.append(start_load(spec)["delivered_per_s"])
-        with running(MOSQUITTO) as broker:
-            theirs.append(_mqload(program, load, broker.port))
+        theirs.append(_loaded(program, MOSQUITTO, load)["delivered_per_s"])
     return statistics.median(ours), statistics.median(theirs)
 
 
-def _mqload(program: str, load: LoadSpec, port: int) -> float:
-    options = {
-        "--port": port, "--pubs": load.publishers, "--subs": load.subscribers, "--topic": load.topic.format(j="%d"),
-        "--qos": load.qos, "--size": load.size, "--window": load.window, "--time": load.time, "--warm": load.warm,
+def _mqload(program: str, load: LoadSpec, port: int) -> Result:
+    options: dict[str, object] = {
+        "--port": port, "--pubs": load.publishers, "--subs": load.subscribers, "--qos": load.qos,
+        "--topic": load.topic.replace("{j}", "%d"), "--size": load.size, "--window": load.window,
+        "--time": load.time, "--warm": load.warm, "--rate": load.rate,
     }  # fmt: skip
     if load.subscribe:
-        options["--sub"] = load.subscribe.format(j="%d")
+        options["--sub"] = load.subscribe.replace("{j}", "%d")
     command = [program]
     for name, value in options.items():
         command += [name, str(value)]
+    if load.mode == "connect":
+        command.append("--idle")
     with child_conditions(LOAD_CORE):
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LOAD_TIMEOUT)
     if done.returncode:
         raise RowFailed(done.stderr.strip()[-300:])
-    return float(json.loads(done.stdout)["delivered_per_s"])
+    result: Result = json.loads(done.stdout)
+    return result
