@@ -225,14 +225,16 @@ class P2PDelivery:
         return outcome
 
     def _has_queue_room(self, target: Session, delivery: Delivery) -> bool:
-        """Does the target's queue take one more, perhaps by dropping its oldest P2P messages?"""
-        size = delivery.message.size
+        """Does the target's queue take one more P2P message, perhaps by dropping its oldest ones?"""
         queue = target.queue
         if queue.p2p >= self._max_queued:
             target.drop_expired()
+        if self.options.overflow == "reject":
+            return queue.p2p < self._max_queued  # the limits that hold for every message the session asks itself
+        size = delivery.message.size
         if queue.p2p < self._max_queued and target.has_queue_room(size):
             return True
-        return self.options.overflow == "drop_oldest" and target.make_room_for_p2p(size, self._max_queued)
+        return target.make_room_for_p2p(size, self._max_queued)
 
 
 _COUNTERS = {

@@ -34,12 +34,15 @@ class Pending(deque[Delivery]):
     def add(self, delivery: Delivery) -> None:
         """Put it at the end."""
         self.append(delivery)
-        self._count(delivery, 1)
+        size = delivery.message.size
+        self.bytes += size
+        self._stats.queued_bytes += size
+        self.p2p += delivery.is_p2p
 
     def take(self) -> Delivery:
         """The oldest."""
         delivery = self.popleft()
-        self._count(delivery, -1)
+        self._forget(delivery)
         return delivery
 
     def take_all(self) -> list[Delivery]:
@@ -80,14 +83,14 @@ class Pending(deque[Delivery]):
             self.clear()
             self.extend(left)
         for delivery in deliveries:
-            self._count(delivery, -1)
+            self._forget(delivery)
         return deliveries
 
-    def _count(self, delivery: Delivery, sign: int) -> None:
-        size = sign * delivery.message.size
-        self.bytes += size
-        self._stats.queued_bytes += size
-        self.p2p += sign * delivery.is_p2p
+    def _forget(self, delivery: Delivery) -> None:
+        size = delivery.message.size
+        self.bytes -= size
+        self._stats.queued_bytes -= size
+        self.p2p -= delivery.is_p2p
 
 
 def _is_expired(delivery: Delivery, now: float) -> bool:

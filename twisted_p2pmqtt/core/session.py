@@ -224,12 +224,12 @@ class Session(RightsHolder):
         return self.pending
 
     def _queue(self, delivery: Delivery) -> Outcome:
-        broker = self.broker
-        if not self.has_queue_room(delivery.message.size):
+        broker, queue, size = self.broker, self.queue, delivery.message.size
+        if not queue.has_room(size) and not self.has_queue_room(size):
             # The new one is refused, so that nothing acknowledged before is lost.
             broker.count_drop(self, delivery, "dropped_queue_full")
             return QUOTA_EXCEEDED
-        self.queue.add(delivery)
+        queue.add(delivery)
         broker.stats.messages_queued += 1
         if delivery.sequence:
             self._store(delivery, 0)
