@@ -85,7 +85,6 @@ _PARTS = struct.Struct(">IB")
 _EXPIRY = struct.Struct(">d")
 _HAS_EXPIRY = 0x40
 _FLAGS = [bytes((flags,)) for flags in range(_HAS_EXPIRY)]
-_LENGTHS = [encode_varint(length) for length in range(256)]
 _MASK = 0xFFFFFFFF
 
 
@@ -144,14 +143,12 @@ def delivery_row(key: int, entry: list[Any]) -> Row:
     """A row of ``delivery`` with its message; ``entry`` as in ``Batch.queued``."""
     session, delivery, packet_id, is_released, expires_at = entry
     message = delivery.message
-    topic, payload, properties = message.topic, message.payload, message.property_body
+    topic, payload, properties = message.topic, message.payload, message.encoded_properties()
     flags = delivery.qos | delivery.retain << 2 | delivery.is_p2p << 3 | message.qos << 4
-    size = len(properties)
-    length = _LENGTHS[size] if size < 256 else encode_varint(size)
     if expires_at is None:
-        rest = _FLAGS[flags] + length + properties + delivery.extra
+        rest = _FLAGS[flags] + properties + delivery.extra
     else:
-        rest = bytes((flags | _HAS_EXPIRY,)) + _EXPIRY.pack(expires_at) + length + properties + delivery.extra
+        rest = bytes((flags | _HAS_EXPIRY,)) + _EXPIRY.pack(expires_at) + properties + delivery.extra
     checksum = crc32(payload, crc32(topic + rest, (key ^ session << 7) & _MASK))
     return (key, session, _state(key, packet_id, is_released), topic, payload, checksum.to_bytes(4, "big") + rest)
 

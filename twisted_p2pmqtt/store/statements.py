@@ -174,6 +174,8 @@ def _queued(batch: Batch, holders: Holders) -> list[Statement]:
         if not delivery.is_p2p:  # which has one target
             identity = id(delivery.message)
             holding[identity] = holding.get(identity, 0) + 1
+    if not holding:
+        return list(put(DELIVERY_TABLE, [delivery_row(key, entry) for key, entry in batch.queued.items()]))
     stored: dict[int, int] = {}
     for key, entry in batch.queued.items():
         identity = id(entry[DELIVERY].message)
