@@ -102,13 +102,16 @@ class Burst:
     is_single = False
     """Each packet in a read and a turn of its own?"""
 
-    def __init__(self, broker: Broker, publisher: Peer, receivers: list[Peer], messages: list[Message]) -> None:
+    def __init__(
+        self, broker: Broker, publisher: Peer, receivers: list[Peer], messages: list[Message], copies: int | None = None
+    ) -> None:
+        """Each message goes to so many of the receivers, to all unless given."""
         self._broker = broker
         self._publisher = publisher
         self._peers = [publisher, *receivers]
         self._packets = [encode(message, publisher.version) for message in messages]
         self._count = len(messages)
-        self._expected = len(messages) * len(receivers)
+        self._expected = len(messages) * (len(receivers) if copies is None else copies)
         self.before: Callable[[], None] = lambda: None
 
     def __call__(self) -> float:
@@ -194,6 +197,14 @@ def p2p(qos: int, version: int) -> Burst:
     return _to_one("p2p/receiver/t", "", qos, version)
 
 
+def p2p_in_turn(qos: int) -> Burst:
+    """Messages to as many clients as there are messages, each in its turn."""
+    broker = make_broker(Clock())
+    receivers = [client(broker, f"receiver{number:03d}") for number in range(BATCH)]
+    topics = [f"p2p/receiver{number:03d}/t" for number in range(BATCH)]
+    return Burst(broker, client(broker, "publisher"), receivers, _messages(topics, qos), 1)
+
+
 def subscribed(qos: int, version: int) -> Burst:
     """A message to the one client that has subscribed."""
     return _to_one("dev/receiver/t", "dev/receiver/t", qos, version)
@@ -266,6 +277,8 @@ def _paths() -> dict[str, Path]:
             paths[f"sub-{word}-qos{qos}"] = Path(title, partial(subscribed, qos, version))
         for qos in (0, 1):
             paths[f"single-{word}-qos{qos}"] = Path(f"single P2P, {word}, QoS {qos}", partial(single, qos, version))
+    for qos in (0, 1):
+        paths[f"p2p-in-turn-qos{qos}"] = Path(f"P2P to {BATCH} clients in turn, QoS {qos}", partial(p2p_in_turn, qos))
     paths["sub-5.0-properties"] = Path("subscription, 5.0, QoS 1, 3 properties", with_properties)
     paths["fan-qos0"] = Path(f"one to {FAN}, QoS 0", partial(fan, 0))
     paths["fan-qos1"] = Path(f"one to {FAN}, QoS 1", partial(fan, 1))

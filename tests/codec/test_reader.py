@@ -340,7 +340,8 @@ def seen(packet: Packet) -> object:
 
 # Bursts that begin alike
 
-FIRST_BYTES = st.sampled_from((0x30, 0x31, 0x32, 0x33, 0x34, 0x3A, 0x3B))
+FIRST_BYTES = st.sampled_from((0x30, 0x30, 0x31, 0x32, 0x32, 0x33, 0x34, 0x3A, 0x3B))
+BURST_TOPICS = st.sampled_from((b"t", b"t", b"u", b"v", b"w", b"t/t", b"#", b"\xff", b""))
 
 
 @st.composite
@@ -349,13 +350,16 @@ def bursts(draw: st.DrawFn) -> tuple[int, list[bytes]]:
     version = draw(st.sampled_from((4, 5)))
     packets = []
     for _ in range(draw(st.integers(1, 8))):
-        first, topic = draw(FIRST_BYTES), draw(st.sampled_from((b"t", b"u", b"t/t")))
+        first, topic = (
+            draw(FIRST_BYTES),
+            draw(BURST_TOPICS),
+        )
         body = len(topic).to_bytes(2, "big") + topic
         if first & 6:
             body += draw(st.sampled_from((0, 1, 2, 0x3000))).to_bytes(2, "big")
         if version == 5:
-            body += draw(st.sampled_from((b"\0", b"\0", b"\x02\x01\x01", b"\x02\x01")))
-        body += draw(st.sampled_from((b"", b"x", b"xy", b"\0" * 200, b"0\5\0\1t0\5")))
+            body += draw(st.sampled_from((b"\0", b"\0", b"\0", b"\x02\x01\x01", b"\x02\x01")))
+        body += draw(st.sampled_from((b"", b"x", b"y", b"z", b"xy", b"\0" * 200, b"0\5\0\1t0\5")))
         packets.append(bytes((first,)) + encode_varint(len(body)) + body)
     return version, packets
 
@@ -363,7 +367,7 @@ def bursts(draw: st.DrawFn) -> tuple[int, list[bytes]]:
 @given(bursts(), st.booleans())
 def test_a_burst_in_one_piece_is_what_its_packets_are(burst: tuple[int, list[bytes]], is_forwarded: bool) -> None:
     version, packets = burst
-    reader = PacketReader(version=version, known_topics={b"t": Topic(is_forwarded)})
+    reader = PacketReader(version=version, known_topics={b"t": Topic(is_forwarded), b"u": Topic(not is_forwarded)})
     apart = PacketReader(version=version)
     expected = [seen(packet) for data in packets for packet in apart.feed(data)]
     assert [seen(packet) for packet in reader.feed(b"".join(packets))] == expected

@@ -229,8 +229,11 @@ class PacketReader:
                 else:
                     packet = data[pos:end]
                     append(Message(topic, packet, body - pos, 0, 0, 0, 0, NO_PROPERTIES, packet))
-                if 2 * end - pos <= size and startswith(topic, end + at + 2 - pos) and is_bare:
-                    end = self._read_alike(data, pos, body, end, packets)
+                if 2 * end - pos <= size and is_bare:
+                    if startswith(topic, end + at + 2 - pos):
+                        end = self._read_alike(data, pos, body, end, packets)
+                    elif topic and startswith(data[pos : at + 2], end):
+                        end = self._read_similar(data, pos, body, end, packets)
             elif remaining == 2 and first in ACKNOWLEDGEMENTS and version:
                 packet_id = word
                 if not packet_id:
@@ -288,6 +291,43 @@ class PacketReader:
                     append(Message(topic, packet, start, 0, 0, 0, 0, NO_PROPERTIES, None, packet))
                 else:
                     append(Message(topic, packet, start, 0, 0, 0, 0, NO_PROPERTIES, packet))
+                pos += length
+        return pos
+
+    def _read_similar(self, data: bytes, at: int, body: int, pos: int, packets: list[Packet]) -> int:
+        """The same for a burst to many topics: flags, length and the topic's length are those of the last message, as
+        when somebody tells many clients, or one thing of many, in turn.
+        """
+        like = packets[-1]
+        assert isinstance(like, Message)
+        qos, retain, dup = like.qos, like.retain, like.dup
+        append, known_topics, no_properties = packets.append, self._known_topics, b"\0" if self.version == 5 else b""
+        topic_size, payload_size, length = len(like.topic), pos - body, pos - at
+        topic_at = body - at - len(no_properties) - (2 if qos else 0) - topic_size
+        beginning = data[at : at + topic_at]
+        if qos:
+            layout = f">{topic_at}s{topic_size}sH{len(no_properties)}s{payload_size}s"
+            for begin, topic, packet_id, properties, payload in _pieces(data, pos, length, layout):
+                if begin != beginning or not packet_id or properties != no_properties:
+                    break
+                if topic not in known_topics:
+                    check_topic_name(topic)
+                append(Message(topic, payload, 0, qos, retain, dup, packet_id))
+                pos += length
+        elif not retain:
+            layout = f"{topic_at}s{topic_size}s{len(no_properties)}s{payload_size}s"
+            for begin, topic, properties, payload in _pieces(data, pos, length, layout):
+                if begin != beginning or properties != no_properties:
+                    break
+                known = known_topics.get(topic)
+                if known is not None and not known.is_forwarded:
+                    append(Message(topic, payload))
+                else:
+                    if known is None:
+                        check_topic_name(topic)
+                    packet = data[pos : pos + length]
+                    frame_v3, frame_v5 = (None, packet) if no_properties else (packet, None)
+                    append(Message(topic, packet, body - at, 0, 0, 0, 0, NO_PROPERTIES, frame_v3, frame_v5))
                 pos += length
         return pos
 
