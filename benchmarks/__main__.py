@@ -28,7 +28,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--markdown", nargs="+", type=Path, metavar="FILE", help="measure nothing: print what --json wrote"
     )
-    parser.add_argument("--check-load", action="store_true", help="our load generator beside mqload, on mosquitto")
+    parser.add_argument(
+        "--check-load",
+        action="store_true",
+        help="our load generator beside mqload, and what mqload says of both brokers",
+    )
     parser.add_argument("--mqload", type=Path, metavar="PATH", help="mqload's C source, for --check-load")
     options = parser.parse_args()
     if options.check_load and not options.mqload:

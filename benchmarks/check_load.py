@@ -27,7 +27,7 @@ SINGLES = LoadSpec(publishers=1000, subscribers=1000, window=1000, topic=P2P_TOP
 LATENCY = LoadSpec(mode="rate", rate=5000, topic=P2P_TOPIC)
 CROWD = LoadSpec(mode="connect", publishers=0, subscribers=5000, topic="dev/{j}", subscribe="dev/{j}/#")
 
-BROKERS = [
+JUDGED = [
     ("1,000 pairs, QoS 0", SINGLES, ("delivered_per_s",)),
     ("1,000 pairs, QoS 1", dataclasses.replace(SINGLES, qos=1), ("delivered_per_s",)),
     ("5,000 messages/s, QoS 0", LATENCY, ("p50_us", "p99_us")),
@@ -48,7 +48,7 @@ def compare(source: Path, plan: Plan, show: Callable[[str], None]) -> None:
         by_us, by_mqload = _compare_generators(program, qos, plan)
         show(f"{f'QoS {qos}':<8}{by_us:>18,.0f}{by_mqload:>12,.0f}{by_us / by_mqload:>8.2f}")
     show(f"{'by mqload':<42}{'ours':>12}{'mosquitto':>12}{'ratio':>8}")
-    for title, load, figures in BROKERS:
+    for title, load, figures in JUDGED:
         runs = _compare_brokers(program, load, plan)
         for name in figures:
             ours, theirs = [our[name] for our, _ in runs], [their[name] for _, their in runs]

@@ -69,7 +69,7 @@ class MQTTService(MultiService):
     ``router`` (``IP2PRouter``), ``login`` (see ``core.handshake.Login``), ``methods`` (``IEnhancedAuthenticator``) and
     ``store`` (``IStore``) take the place of what the settings say.  ``recover``: a damaged store is set aside, and what
     is readable in it is kept.  ``owns_process`` is for ``twistd p2pmqtt``: only then is the process itself touched
-    (open-file limit, garbage collector, exit code).
+    (open-file limit, garbage collector, exit code), except that whoever listens makes room for file descriptors.
     """
 
     def __init__(

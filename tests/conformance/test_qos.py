@@ -296,7 +296,35 @@ def test_the_packet_id_of_an_unknown_pubrec_is_in_use_until_its_pubcomp(world: W
     assert next(iter(world.broker.sessions.values())).inflight == {}
 
 
-def test_unknown_pubrecs_are_kept_as_far_as_the_window_goes() -> None:
+@every_version
+def test_an_unknown_pubrec_that_comes_twice(world: World, version: int) -> None:
+    client = silent(world, version)
+    client.send(Pubrec(1), Pubrec(1))
+    assert [type(each) for each in client.receive()] == [Pubrel, Pubrel]
+    client.send(Pubcomp(1))
+    publish(world, b"1", 2)
+    client.send(Pubcomp(1))  # for the other PUBREL, and not for the message
+    assert client.take(Message).packet_id != 1
+    assert not client.is_closed
+
+
+def test_a_refusal_is_not_answered_whatever_is_known_of_its_message(world: World) -> None:
+    client = silent(world, V5)
+    client.send(Pubrec(5, 0x80), Pubrec(5), Pubrec(5, 0x80))
+    assert client.receive() == [Pubrel(5, 0x92)]
+
+
+def test_an_unknown_pubrec_while_the_clients_own_window_is_full(world: World) -> None:
+    silent(world)
+    for _ in range(4):
+        publish(world, b"1", 1)
+    client = silent(world, receive_maximum=2)
+    client.send(Puback(client.messages[0].packet_id), Pubrec(99), Pubcomp(99))
+    assert not client.is_closed
+    assert len(client.messages) == 3
+
+
+def test_unknown_pubrecs_are_kept_as_far_as_the_limit_goes() -> None:
     world = World(max_inflight=3)
     client = silent(world, V5)
     client.send(*(Pubrec(packet_id) for packet_id in range(7, 10)))

@@ -14,6 +14,7 @@ from twisted.internet import reactor, tcp
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
 
 from tests.net.sockets import connected
 from twisted_p2pmqtt import Broker, MemoryStore, MQTTFactory, MQTTProtocol
@@ -274,6 +275,22 @@ class Greeting(Protocol):
 
 
 @pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # it has no types
+async def test_small_packets_are_sent_at_once_to_those_too_who_were_there_before_anybody_was_accepted() -> None:
+    clock: Any = reactor
+    factory = MQTTFactory(Broker(clock, MemoryStore()), reactor=clock)
+    port = clock.listenTCP(0, factory, interface="127.0.0.1")
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):  # they wait in the kernel's queue, for the reactor does not run meanwhile
+            stack.enter_context(socket.create_connection(("127.0.0.1", port.getHost().port)))
+        while len(factory.connections) < 3:
+            await deferLater(clock, 0.01)
+        transports: list[Any] = [protocol.transport for protocol in factory.connections]
+        assert {type(transport) for transport in transports} == {tcp.Server, GroupedServer}
+        assert all(transport.getTcpNoDelay() for transport in transports)
+    await port.stopListening()
+
+
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]  # it has no types
 async def test_the_reactor_is_asked_once_a_port_to_read_and_not_to_read() -> None:
     clock: Any = reactor
     factory = Mixed(Broker(clock, MemoryStore()), reactor=clock)
@@ -283,7 +300,6 @@ async def test_the_reactor_is_asked_once_a_port_to_read_and_not_to_read() -> Non
     sessions: Any = factory.broker.sessions
     transports = [sessions[name].connection.wire.transport for name in ("first", "second")]
     assert [type(transport) for transport in transports] == [tcp.Server, GroupedServer]
-    assert all(transport.getTcpNoDelay() for transport in transports)
     assert not set(transports) & set(clock.getReaders())
 
     factory.protocol = Watching

@@ -225,12 +225,14 @@ class P2PDelivery:
         return outcome
 
     def _has_queue_room(self, target: Session, delivery: Delivery) -> bool:
-        """Does the target's queue take one more P2P message, perhaps by dropping its oldest ones?"""
+        """Does the target's queue take one more P2P message, perhaps by dropping its oldest ones?  The limits that hold
+        for every message the session asks itself.
+        """
         queue = target.queue
         if queue.p2p >= self._max_queued:
             target.drop_expired()
-        if self.options.overflow == "reject":
-            return queue.p2p < self._max_queued  # the limits that hold for every message the session asks itself
+        if self.options.overflow != "drop_oldest":
+            return queue.p2p < self._max_queued
         size = delivery.message.size
         if queue.p2p < self._max_queued and target.has_queue_room(size):
             return True

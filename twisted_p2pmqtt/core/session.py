@@ -327,7 +327,7 @@ class Session(RightsHolder):
             self.broker.stats.acknowledgements_unknown += 1
             return reason_code < 0x80 and self._release_unknown(packet_id), ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
         if isinstance(delivery, Released):
-            return True, 0
+            return reason_code < 0x80, 0
         if delivery.qos != 2:
             raise ProtocolViolation("PUBREC for a QoS 1 message")
         if reason_code >= 0x80:  # [MQTT-4.3.3-4]
@@ -345,11 +345,14 @@ class Session(RightsHolder):
         return True, 0
 
     def _release_unknown(self, packet_id: int) -> bool:
-        """Our PUBREL will be answered, and until then no message may have this packet id, or the answer is to that."""
-        assert self.connection is not None
-        if len(self.inflight) >= self.connection.window:
+        """Our PUBREL will be answered, and until then no message may have this packet id, or the answer is to that.
+
+        It may be answered twice, where PUBREC came twice; so a message should not have it soon afterwards either.
+        """
+        if len(self.inflight) >= self.broker.limits.max_inflight:
             raise ProtocolViolation("PUBREC for what was not sent, while as much as may be is under way")
         self.inflight[packet_id] = RELEASED
+        self._last_packet_id = max(self._last_packet_id, packet_id)
         return True
 
     def pubcomp(self, packet_id: int, reason_code: int) -> None:

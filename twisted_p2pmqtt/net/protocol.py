@@ -21,7 +21,7 @@ from twisted_p2pmqtt.core.handshake import LoggedIn, Login
 from twisted_p2pmqtt.interfaces import IClientAvatar
 from twisted_p2pmqtt.net.descriptors import default_max_connections, make_room
 from twisted_p2pmqtt.net.outbox import Outbox
-from twisted_p2pmqtt.net.read_group import GroupedServer, ReadGroup
+from twisted_p2pmqtt.net.read_group import ReadGroup
 from twisted_p2pmqtt.net.ticker import Ticker
 
 if TYPE_CHECKING:
@@ -47,8 +47,7 @@ class MQTTProtocol(Protocol):
     def connectionMade(self) -> None:
         """Start the connection; one over the factory's limits is turned away at once."""
         transport: Any = self.transport
-        if not isinstance(transport, GroupedServer):  # whose socket does
-            send_at_once(transport)
+        send_at_once(transport)
         factory = self.factory
         self.outbox = Outbox(transport, self)
         self.sink = self.outbox.frames

@@ -14,7 +14,6 @@ of the stream and close.  Linux only; elsewhere, and for transports that are not
 from __future__ import annotations
 
 import select
-import socket
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -60,17 +59,16 @@ def plain_socket(transport: Any) -> Any:
 
 class GroupedServer(tcp.Server):
     """Twisted's transport, but for a protocol whose ``joins_group`` says that a ``ReadGroup`` will read its socket the
-    reactor is not told to read it, and then not to.  Its port's socket, and so its own, sends small packets at once.
+    reactor is not told to read it, and then not to.
     """
 
-    is_unread = False
-    """Was the reactor never told to read it?"""
+    began_unread = False
+    """Was the reactor not told so?"""
 
     @classmethod
     def adopt(cls, port: object) -> None:
         """Have a TCP port make these from now on."""
         if isinstance(port, tcp.Port) and port.transport is tcp.Server:
-            port.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by what it accepts
             port.transport = cls
 
     def startReading(self) -> None:
@@ -78,7 +76,7 @@ class GroupedServer(tcp.Server):
         if self.connected or not getattr(self.protocol, "joins_group", False):
             super().startReading()  # type: ignore[no-untyped-call]  # Twisted's
         else:
-            self.is_unread = True
+            self.began_unread = True
 
 
 class _Member(NamedTuple):
@@ -113,7 +111,7 @@ class ReadGroup:
     def add(self, transport: Any, receive: Callable[[bytes], object]) -> int:
         """Read this plain socket from now on; gives the key for the other calls."""
         key: int = transport.fileno()
-        if not getattr(transport, "is_unread", False):
+        if not getattr(transport, "began_unread", False):
             transport.stopReading()
             GroupedServer.adopt(getattr(transport, "server", None))  # for the connections to come
         if not self._members:
