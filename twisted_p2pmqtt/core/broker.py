@@ -124,9 +124,13 @@ class Broker:
 
     # --- publishing ----------------------------------------------------------------------------------------------
 
-    def publish_message(self, message: Message, publisher: Publisher) -> Outcome:
-        """Route one message; the outcome is what its publisher is told.  Raises ``MQTTError`` for an illegal topic."""
-        route = self.routes[message.topic]
+    def publish_message(self, message: Message, publisher: Publisher, route: Route | None = None) -> Outcome:
+        """Route one message; the outcome is what its publisher is told.  Raises ``MQTTError`` for an illegal topic.
+
+        ``route`` is that of the message's topic, where the caller has just looked it up.
+        """
+        if route is None:
+            route = self.routes[message.topic]
         self.stats.messages_received += 1
         if route.refusal is not None and not (publisher.is_local and route.is_for_clients):
             return self._refuse(route, route.refusal)

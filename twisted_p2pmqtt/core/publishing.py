@@ -94,9 +94,8 @@ class Publishing:
             if broker.limits.validate_payload_format and not has_valid_format(message.properties, message.payload):
                 self._refuse_payload(message)
                 return None
-        if self._bucket is not None or (
-            session.avatar is not None and not session.rights.get(broker.routes[message.topic])
-        ):
+        route = None if session.avatar is None else broker.routes[message.topic]
+        if self._bucket is not None or (route is not None and not session.rights.get(route)):
             waiting = self._must_wait(message)
             if waiting is not None:
                 return waiting
@@ -104,7 +103,7 @@ class Publishing:
         if message.retain or qos > self._max_qos:
             self._check_supported(message)
         if qos == 0:  # [MQTT-3.3.4-1] [MQTT3-3.3.4-1]
-            broker.publish_message(message, session)
+            broker.publish_message(message, session, route)
             return None
         store = self._store
         if (
