@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.wire import FROM_CLIENT, VECTORS, comparable, read_all
 from twisted_p2pmqtt.codec.decode import Packet
 from twisted_p2pmqtt.codec.errors import MalformedPacket, PacketTooLarge, ProtocolViolation, TopicNameInvalid
-from twisted_p2pmqtt.codec.message import Message
+from twisted_p2pmqtt.codec.message import DUP, Message
 from twisted_p2pmqtt.codec.packets import Connect, Pingreq, Puback, Pubacks, Subscribe
 from twisted_p2pmqtt.codec.primitives import encode_varint
 from twisted_p2pmqtt.codec.properties import Properties
@@ -350,10 +350,7 @@ def bursts(draw: st.DrawFn) -> tuple[int, list[bytes]]:
     version = draw(st.sampled_from((4, 5)))
     packets = []
     for _ in range(draw(st.integers(1, 8))):
-        first, topic = (
-            draw(FIRST_BYTES),
-            draw(BURST_TOPICS),
-        )
+        first, topic = draw(FIRST_BYTES), draw(BURST_TOPICS)
         body = len(topic).to_bytes(2, "big") + topic
         if first & 6:
             body += draw(st.sampled_from((0, 1, 2, 0x3000))).to_bytes(2, "big")
@@ -372,6 +369,41 @@ def test_a_burst_in_one_piece_is_what_its_packets_are(burst: tuple[int, list[byt
     expected = [seen(packet) for data in packets for packet in apart.feed(data)]
     assert [seen(packet) for packet in reader.feed(b"".join(packets))] == expected
     assert type(reader.error) is type(apart.error)
+
+
+@pytest.mark.parametrize("is_forwarded", [False, True])
+@pytest.mark.parametrize("retain", [0, 1])
+@pytest.mark.parametrize("qos", [0, 1, 2])
+@pytest.mark.parametrize("version", [4, 5])
+def test_a_burst_to_many_topics_goes_on_as_long_as_they_are_alike(
+    version: int, qos: int, retain: int, is_forwarded: bool
+) -> None:
+    def packet(topic: bytes, number: int = 7, **differs: object) -> bytes:
+        dup, packet_id = (DUP, number) if qos else (0, 0)
+        message = Message(topic, b"payload", qos=qos, retain=retain, dup=dup, packet_id=packet_id)
+        for name, value in differs.items():
+            setattr(message, name, value)
+        return encode(message, version)
+
+    alike = [packet(b"t%d" % number, number) for number in range(1, 6)]
+    ends = {
+        "another flag": packet(b"t6", retain=1 - retain),
+        "a wildcard": packet(b"t#"),
+        "no UTF-8": packet(b"\xff\xff"),
+        "another size": packet(b"t6", body=b"load"),
+        "half a packet": packet(b"t6")[:-1],
+    }
+    if qos:
+        ends["no identifier"] = packet(b"t6", 0)
+    if version == 5:  # and a payload that is shorter by as much
+        ends["properties"] = packet(b"t6")[:-8] + b"\x02\x01\x01load!"
+    for end in ends.values():
+        data = [*alike, end, *alike]
+        known = {b"t%d" % number: Topic(is_forwarded) for number in (1, 2, 3)}
+        reader, apart = PacketReader(version=version, known_topics=known), PacketReader(version=version)
+        expected = [seen(one) for each in data for one in apart.feed(each)]
+        assert [seen(one) for one in reader.feed(b"".join(data))] == expected
+        assert type(reader.error) is type(apart.error)
 
 
 @pytest.mark.parametrize("version", [4, 5])

@@ -17,6 +17,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from tests.store.lives import RECORDING
 from twisted_p2pmqtt.codec.decode import Packet
 from twisted_p2pmqtt.codec.message import Message
 from twisted_p2pmqtt.codec.packets import Connack, Connect, Subscribe, SubscriptionRequest, Will
@@ -69,10 +70,6 @@ class SlowStore(MemoryStore):
             self._commits.pop(0).callback(None)
 
 
-RECORDING = [
-    *("save_session", "drop_session", "save_subscription", "drop_subscription", "enqueue", "sent", "released"),
-    *("acknowledge", "receive", "forget", "retain", "unretain"),
-]
 """The methods of ``IStore`` that note what happened."""
 
 

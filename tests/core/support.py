@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
+from tests.store.lives import RECORDING
 from twisted_p2pmqtt.codec.decode import Packet
 from twisted_p2pmqtt.codec.message import Message
 from twisted_p2pmqtt.codec.packets import Puback, Pubrec
@@ -16,7 +17,7 @@ from twisted_p2pmqtt.codec.properties import Properties
 from twisted_p2pmqtt.codec.topics import matches
 from twisted_p2pmqtt.core.broker import Broker
 from twisted_p2pmqtt.core.credentials import MQTTCredentials
-from twisted_p2pmqtt.interfaces import IClientAvatar, IStore
+from twisted_p2pmqtt.interfaces import IClientAvatar
 from twisted_p2pmqtt.net.protocol import MQTTFactory
 from twisted_p2pmqtt.store.memory import MemoryStore
 from twisted_p2pmqtt.testing import MemoryClient, memory_factory
@@ -159,7 +160,7 @@ class SlowStore(MemoryStore):
         return note
 
     def __getattribute__(self, name: str) -> Any:
-        if name in _RECORDING:
+        if name in RECORDING:
             return self._note(name)
         return super().__getattribute__(name)
 
@@ -178,11 +179,3 @@ class SlowStore(MemoryStore):
             else:
                 self.pending = True
                 waiting.errback(error)
-
-
-_RECORDING = frozenset(
-    name
-    for name in IStore.names()
-    if name not in ("commit", "close", "restore", "restore_now", "new_sequence", "durable", "pending", "available")
-    and name != "congested"
-)

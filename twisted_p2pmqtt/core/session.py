@@ -225,7 +225,7 @@ class Session(RightsHolder):
 
     def _queue(self, delivery: Delivery) -> Outcome:
         broker, queue, size = self.broker, self.queue, delivery.message.size
-        if not queue.has_room(size) and not self.has_queue_room(size):
+        if not self.has_queue_room(size):
             # The new one is refused, so that nothing acknowledged before is lost.
             broker.count_drop(self, delivery, "dropped_queue_full")
             return QUOTA_EXCEEDED

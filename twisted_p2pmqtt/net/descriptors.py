@@ -1,9 +1,8 @@
 """File descriptors: how many this process may have, and room for them.
 
 Linux keeps a process's descriptors in a table that it doubles when it is full.  In a process with more than one thread
-each doubling waits until every processor has let go of the old table: ten to forty milliseconds in which the reactor
-stands still, at 256 connections, 512, 1,024 and so on.  While five thousand clients connect that is a quarter of the
-time.  ``make_room`` has it done once, before anybody is connected.
+each doubling waits until every processor has let go of the old table: milliseconds in which the reactor stands still,
+at 256 connections, 512, 1,024 and so on.  ``make_room`` has it done once, before anybody is connected.
 """
 
 from __future__ import annotations
